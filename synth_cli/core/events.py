@@ -1,0 +1,146 @@
+"""The facts that a ledger keeps. Everything else (what is left, attempts, rows, cost, the report) is derived."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from synth_cli.core.reply import Answer, Fault, Usage
+from synth_cli.core.request import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """A body came back for a request; whether it is valid is judged by today's spec, never stored."""
+
+    id: bytes
+    step: str
+    attempt: int
+    """Counts from 1 within the round, over restarts."""
+    answer: Answer
+    at: float
+    """Seconds since the epoch, when the body was complete."""
+    latency: float
+    """Seconds from sending to the complete body."""
+    model: str | None = None
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    cost: float | None = None
+    """USD at the prices of that moment; None where the price is not known."""
+    spent: float | None = None
+    """USD to hold against a budget: the cost, or the reserved worst case where no usage came."""
+    spent_tokens: int = 0
+    messages: tuple[Message, ...] | None = None
+    """What was really sent, where it is not what the row itself renders to (a re-ask with feedback)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faulted:
+    """No usable reply came for a request."""
+
+    id: bytes
+    step: str
+    attempt: int
+    fault: Fault
+    at: float
+    latency: float = 0.0
+    answer: Answer | None = None
+    """The body that could not be used, where there was one."""
+    spent: float | None = None
+    spent_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOpened:
+    """From here until `RoundClosed`, over crashes and restarts, attempts and budgets are counted together."""
+
+    round: int
+    epoch: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoundClosed:
+    round: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunOpened:
+    run: int
+    round: int
+    folder: str
+    """The run's folder, relative to the state folder."""
+    at: float
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunClosed:
+    run: int
+    exit_code: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The run may have requests in flight worth up to this; 0 once it has settled them all.
+
+    A run that died keeps its last reservation against the round's budget: what it had in flight may have been paid.
+    """
+
+    run: int
+    cost: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """The candidates are complete; from here the renames are rolled forward, never back."""
+
+    run: int
+    moves: Mapping[str, str]
+    """Candidate path → output path."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Rows, whether simulated, the limit: what a later, lesser run must not replace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    run: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A remote piece of work (a batch) is about to be submitted under `key`, which finds it again."""
+
+    key: str
+    step: str
+    ids: tuple[bytes, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The provider accepted it and named it."""
+
+    key: str
+    ticket: Mapping[str, Any]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Everything it held is recorded, or it never came to be."""
+
+    key: str
+    outcome: Literal["collected", "cancelled", "expired", "failed", "absent"]
+    at: float
+
+
+Outcome: TypeAlias = Replied | Faulted
+Mark: TypeAlias = (
+    RoundOpened | RoundClosed | RunOpened | RunClosed | Reserved | Publishing | Published | Opening | Opened | Closed
+)
+Fact: TypeAlias = Outcome | Mark

@@ -1,0 +1,55 @@
+"""Rows on their way from the input to the output. They are joined by identity, never by position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from synth_cli.core.events import Replied
+from synth_cli.core.reply import Fault, Reply
+from synth_cli.core.request import Message
+from synth_cli.core.state import Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`index` is its position in the input and stays with it through all steps; `id` is 16 bytes of what it is."""
+
+    index: int
+    id: bytes
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A row and which of its samples: all that judging and shaping an answer needs."""
+
+    row: Row
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What became of one sample of a row: a valid `value` with its reply, or the `cause` why there is none."""
+
+    request_id: bytes
+    sample: int
+    value: Any = None
+    reply: Reply | None = None
+    replied: Replied | None = None
+    cause: Fault | Invalid | None = None
+    attempts: int = 0
+    messages: tuple[Message, ...] = ()
+    """What was really sent; filled only where somebody reads it (`reply.messages`, `_synth`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a row became: output rows (none when filtered or failed) and what failed."""
+
+    rows: tuple[Mapping[str, Any], ...] = ()
+    filtered: int = 0
+    """Output rows that `keep_if` left out."""
+    failures: tuple[tuple[int, Fault | Invalid], ...] = field(default=())
+    """(sample, cause); one or more make the input row a failed one."""

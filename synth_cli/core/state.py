@@ -1,0 +1,92 @@
+"""What the facts about one request amount to, and what is left to do for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from synth_cli.core.events import Faulted, Outcome, Replied
+from synth_cli.core.reply import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Valid:
+    """The answer is what the spec asked for; `value` is what templates see as `response`."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """It is not. `reason` is for people and, with `feedback`, for the model."""
+
+    kind: Literal["finish reason", "refusal", "schema", "choice", "regex", "grammar", "check", "empty"]
+    reason: str
+    retry: bool = True
+
+
+Verdict: TypeAlias = Valid | Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All that is known of one request, oldest first. Replies of every round count, faults only of this one."""
+
+    replies: tuple[Replied, ...] = ()
+    faults: tuple[Faulted, ...] = ()
+    permanent: Faulted | None = None
+    """The last fault of an earlier round that would come again: asked again only with `--retry-failed`."""
+    attempts: int = 0
+    """Attempts in this round that count against `max_retries`."""
+    tries: int = 0
+    """Attempts in this round, counted or not: the next one's number is this + 1."""
+
+
+NOTHING = History()
+
+
+def fold(outcomes: Iterable[tuple[Outcome, bool]]) -> History:
+    """Facts about one request, oldest first, each with whether it belongs to the present round."""
+    replies: list[Replied] = []
+    faults: list[Faulted] = []
+    permanent: Faulted | None = None
+    attempts = tries = 0
+    for outcome, present in outcomes:
+        if isinstance(outcome, Replied):
+            replies.append(outcome)
+            permanent = None
+        elif present:
+            faults.append(outcome)
+        else:
+            permanent = outcome if outcome.fault.scope == "row" else None
+        if present:
+            tries += 1
+            attempts += isinstance(outcome, Replied) or outcome.fault.counted
+    return History(tuple(replies), tuple(faults), permanent, attempts, tries)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    replied: Replied
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """To be asked; `invalid` is the verdict on the latest answer, for a re-ask with feedback."""
+
+    history: History = NOTHING
+    invalid: Invalid | None = None
+    latest: Replied | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Given up in this round."""
+
+    cause: Fault | Invalid
+    history: History = field(default=NOTHING)
+
+
+Standing: TypeAlias = Answered | Unanswered | Failed

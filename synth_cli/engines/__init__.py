@@ -1,0 +1,1 @@
+"""How requests are answered: now, in an hour, or in three days."""

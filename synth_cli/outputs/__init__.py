@@ -1,0 +1,1 @@
+"""Rows → files, published whole or not at all."""

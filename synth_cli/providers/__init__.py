@@ -1,0 +1,1 @@
+"""One file per wire protocol, and the limits, prices and hosts."""

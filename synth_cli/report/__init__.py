@@ -1,0 +1,1 @@
+"""Figures from the ledger, and how people and programs read them."""

@@ -1,0 +1,1 @@
+"""Answer text → valid value → output rows."""

@@ -1,0 +1,1 @@
+"""The language: what a spec may say (`model`), and how a file becomes one (`load`)."""
