@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from synth_cli.core.events import Faulted, Outcome, Replied
-from synth_cli.core.reply import Fault
+from synth_cli.core.reply import Answer, Fault, Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class History:
     """Attempts in this round that count against `max_retries`."""
     tries: int = 0
     """Attempts in this round, counted or not: the next one's number is this + 1."""
+    fresh: int = 0
+    """How many of the replies came in this round."""
 
 
 NOTHING = History()
@@ -51,11 +53,12 @@ def fold(outcomes: Iterable[tuple[Outcome, bool]]) -> History:
     replies: list[Replied] = []
     faults: list[Faulted] = []
     permanent: Faulted | None = None
-    attempts = tries = 0
+    attempts = tries = fresh = 0
     for outcome, present in outcomes:
         if isinstance(outcome, Replied):
             replies.append(outcome)
             permanent = None
+            fresh += present
         elif present:
             faults.append(outcome)
         else:
@@ -63,7 +66,7 @@ def fold(outcomes: Iterable[tuple[Outcome, bool]]) -> History:
         if present:
             tries += 1
             attempts += isinstance(outcome, Replied) or outcome.fault.counted
-    return History(tuple(replies), tuple(faults), permanent, attempts, tries)
+    return History(tuple(replies), tuple(faults), permanent, attempts, tries, fresh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +93,34 @@ class Failed:
 
 
 Standing: TypeAlias = Answered | Unanswered | Failed
+
+
+def standing(
+    history: History,
+    judge: Callable[[Reply], Verdict],
+    read: Callable[[Answer], Reply],
+    *,
+    max_retries: int,
+    retry_failed: bool = False,
+) -> Standing:
+    """What the facts about a request come to under today's spec: the first valid reply wins."""
+    verdict: Verdict | None = None
+    for replied in history.replies:
+        verdict = judge(read(replied.answer))
+        if isinstance(verdict, Valid):
+            return Answered(replied, verdict.value)
+    latest = history.replies[-1] if history.replies else None
+    invalid = verdict if isinstance(verdict, Invalid) else None
+    last_fault = history.faults[-1] if history.faults else None
+    if invalid is not None and not invalid.retry and (history.fresh or not retry_failed):
+        return Failed(invalid, history)
+    if history.permanent is not None and not history.tries and not retry_failed:
+        return Failed(history.permanent.fault, history)
+    if last_fault is not None and last_fault.fault.scope == "row":
+        return Failed(last_fault.fault, history)
+    if history.attempts > max_retries:
+        newer = last_fault is not None and (latest is None or not history.fresh or latest.at <= last_fault.at)
+        cause = last_fault.fault if newer and last_fault is not None else invalid
+        if cause is not None:
+            return Failed(cause, history)
+    return Unanswered(history, invalid, latest)

@@ -1,0 +1,233 @@
+"""Spec → Plan: what a run will do, as data. One interpreter executes it and another prints it, so neither can lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synth_cli.core.request import Constraint, Terms
+from synth_cli.errors import Problem, SpecError
+from synth_cli.spec.backend import BackendParams
+from synth_cli.spec.load import Loaded
+from synth_cli.spec.model import Input, Model, Response, Step
+from synth_cli.spec.schema import SchemaError, schema_of
+from synth_cli.template import Templates
+
+ProviderOf = Callable[[str, str | None], tuple[str, str]]
+"""(model as written, backend or None) → (backend, the model's own name)."""
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """When the output is published; without `floor` it is published whenever a row succeeded."""
+
+    min_rows: int = 0
+    max_error_rate: float | None = None
+    floor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of the round (USD, tokens) and of this run (seconds). None: unlimited."""
+
+    cost: float | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One step, ready to be drafted and judged."""
+
+    step: Step
+    engine: str
+    settings: BackendParams
+    terms: Terms
+    schema: Mapping[str, Any] | None
+    templates: Templates
+
+    @property
+    def name(self) -> str:
+        return self.step.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job. `outputs` are absolute paths or URLs."""
+
+    name: str
+    seed: int
+    loaded: Loaded
+    source: Input | None
+    steps: tuple[StepPlan, ...]
+    outputs: tuple[str, ...]
+    acceptance: Acceptance
+    limits: Limits
+    templates: Templates
+    """For the expressions and samplers of the input."""
+
+    @property
+    def folder(self) -> Path:
+        return self.loaded.folder
+
+
+def plan(loaded: Loaded, provider_of: ProviderOf) -> Plan:
+    """The plan of a spec that `check.problems` found nothing wrong with."""
+    spec = loaded.spec
+    steps = tuple(step_plan(step, loaded, provider_of) for step in spec.resolved())
+    paths = spec.output.path if spec.output.path is not None else f"{loaded.name}.jsonl"
+    return Plan(
+        name=loaded.name,
+        seed=spec.seed,
+        loaded=loaded,
+        source=spec.input,
+        steps=steps,
+        outputs=tuple(absolute(path, loaded.folder) for path in ([paths] if isinstance(paths, str) else paths)),
+        acceptance=_acceptance(loaded, steps),
+        limits=_limits(loaded),
+        templates=Templates(vars=spec.vars, seed=spec.seed, step="input"),
+    )
+
+
+def absolute(path: str, folder: Path) -> str:
+    """A path relative to the spec's folder; URLs as they are."""
+    return path if "://" in path else str(folder / path)
+
+
+def step_plan(step: Step, loaded: Loaded, provider_of: ProviderOf) -> StepPlan:
+    """One step with its model's own settings merged in."""
+    model = model_of(step)
+    settings = settings_of(step, model)
+    backend, name = provider_of(model.name, backend_of(step, model))
+    schema = schema_in(step.response, loaded)
+    params = {**(step.generation_params or {}), **(model.generation_params or {})}
+    terms = Terms(
+        backend=backend,
+        model=name,
+        endpoint=settings.base_url or "",
+        params={key: value for key, value in params.items() if value is not None},
+        constraint=constraint_of(step.response, schema),
+        completion=step.prompt_format != "chat",
+        tools=tuple(step.tools) if isinstance(step.tools, list) else None,
+        tool_choice=step.tool_choice,
+    )
+    templates = Templates(vars=loaded.spec.vars, seed=loaded.spec.seed, step=step.name)
+    return StepPlan(step, engine_of(step, model, settings), settings, terms, schema, templates)
+
+
+def model_of(step: Step) -> Model:
+    """The step's model; a list of models is a pool, which `unsupported` has refused."""
+    model = step.model
+    if isinstance(model, list):
+        model = model[0]
+    return Model(name=model or "") if model is None or isinstance(model, str) else model
+
+
+def settings_of(step: Step, model: Model) -> BackendParams:
+    """The step's backend parameters under the model's own, its shorthands included."""
+    settings = step.backend_params or BackendParams()
+    if model.backend_params is not None:
+        settings = settings.overlaid(model.backend_params)
+    said = {key: getattr(model, key) for key in ("base_url", "api_key", "headers")}
+    return settings.overlaid(BackendParams.model_construct(_fields_set=None, **{k: v for k, v in said.items() if v}))
+
+
+def backend_of(step: Step, model: Model) -> str | None:
+    if model.backend is not None:
+        return model.backend
+    return "vllm" if (model.engine or step.engine) == "vllm" else None
+
+
+def engine_of(step: Step, model: Model, settings: BackendParams) -> str:
+    """`engine: vllm` implies the backend; the backend vllm with a `base_url` is a server, asked online."""
+    engine = model.engine or step.engine
+    if engine == "vllm" or (engine is None and backend_of(step, model) == "vllm"):
+        return "online" if settings.base_url else "vllm"
+    return engine or "online"
+
+
+def schema_in(response: Response | None, loaded: Loaded) -> Mapping[str, Any] | None:
+    if response is None or response.schema_ is None:
+        return None
+    try:
+        return schema_of(response.schema_, folder=loaded.folder)
+    except SchemaError as error:
+        raise SpecError([Problem(str(error), file=str(loaded.path))]) from None
+
+
+def constraint_of(response: Response | None, schema: Mapping[str, Any] | None) -> Constraint | None:
+    """What goes to the model; a `choice` that is a template is put in for each row."""
+    if response is None:
+        return None
+    if schema is not None:
+        return Constraint("schema", schema)
+    if response.choice is not None:
+        return Constraint("choice", response.choice) if isinstance(response.choice, list) else None
+    if response.regex is not None:
+        return Constraint("regex", response.regex)
+    return Constraint("grammar", response.grammar) if response.grammar is not None else None
+
+
+def seconds(text: str | float) -> float:
+    """`90s`, `30m`, `5h`, `2d`, `1h30m`, or a number of seconds; raises ValueError."""
+    if not isinstance(text, str):
+        return float(text)
+    if re.fullmatch(r"\d+(\.\d+)?", text.strip()):
+        return float(text)
+    if not re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text.strip()):
+        raise ValueError(f"{text!r} is not a time; write it like 90s, 30m, 5h or 1h30m")
+    return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smhd])", text))
+
+
+def _acceptance(loaded: Loaded, steps: tuple[StepPlan, ...]) -> Acceptance:
+    accept = loaded.spec.accept
+    everything = any(step.settings.require_all_responses for step in steps)
+    if accept is None and not everything:
+        return Acceptance()
+    rate = accept.max_error_rate if accept is not None else None
+    return Acceptance(
+        min_rows=(accept.min_rows or 0) if accept is not None else 0,
+        max_error_rate=0.0 if everything else rate,
+        floor=True,
+    )
+
+
+def _limits(loaded: Loaded) -> Limits:
+    budget = loaded.spec.budget
+    if budget is None:
+        return Limits()
+    time = None if budget.max_time is None else seconds(budget.max_time)
+    return Limits(budget.max_cost_usd, budget.max_tokens, time)
+
+
+def unsupported(loaded: Loaded) -> Iterator[Problem]:
+    """What parses and validates but this version cannot run yet."""
+    spec = loaded.spec
+    used: list[tuple[tuple[str | int, ...], str]] = []
+    for key in ("models", "steps", "target_rows"):
+        if getattr(spec, key):
+            used.append(((key,), key))
+    for key in ("push", "card"):
+        if getattr(spec.output, key):
+            used.append((("output", key), f"output.{key}"))
+    if spec.output.format != "rows":
+        used.append((("output", "format"), f"output.format: {spec.output.format}"))
+    step = spec.resolved()[0]
+    if isinstance(spec.model, list):
+        used.append((("model",), "a list of models"))
+    for key in ("fallback", "refine", "turns"):
+        if getattr(step, key):
+            used.append(((key,), key))
+    model = model_of(step)
+    settings = settings_of(step, model)
+    engine = engine_of(step, model, settings)
+    if engine != "online":
+        used.append((("engine",) if spec.engine else ("model",), f"the engine {engine}"))
+    if settings.distributed is not None:
+        used.append((("backend_params", "distributed"), "backend_params.distributed"))
+    for where, what in used:
+        yield loaded.places.problem(where, f"{what}: not in this version yet")

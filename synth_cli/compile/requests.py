@@ -1,0 +1,157 @@
+"""A row → the drafts of its requests: templates rendered, files inlined, per-row parameters merged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from synth_cli.compile.parts import MessageError, messages_of, text_of
+from synth_cli.compile.plan import StepPlan
+from synth_cli.core.reply import Fault, FaultKind
+from synth_cli.core.request import Constraint, Draft, Message, Terms
+from synth_cli.core.row import Row
+from synth_cli.spec.model import ChatMessage, Prompt
+from synth_cli.template import Template, TemplateError, Templates, scope
+
+OVERRIDE = "generation_params"
+FORMATS: Mapping[str, tuple[str, str]] = {
+    # (with a system prompt, without one), byte for byte what models of these families were trained on
+    "none": ("{system}\n{user}", "{user}"),
+    "chatml": (
+        "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "llama2": ("<s>[INST] <<SYS>>\n{system}<</SYS>>\n\n{user} [/INST]", "<s>[INST] {user} [/INST]"),
+    "zephyr": ("<|system|>\n{system}</s>\n<|user|>\n{user}</s>\n<|assistant|>\n", "<|user|>\n{user}</s>\n<|assistant|>\n"),
+}
+
+
+class Drafter:
+    """Drafts the requests of one step. Templates are compiled here, once."""
+
+    def __init__(self, plan: StepPlan, folder: Path) -> None:
+        step, templates = plan.step, plan.templates
+        self._plan = plan
+        self._folder = folder
+        self._samples = step.samples
+        self._terms = plan.terms
+        self._system, self._user, self._messages = turns_of(step.prompt, step.messages, templates)
+        self._format = raw_format(step.prompt_format, templates)
+        self._tools = templates.value(step.tools) if isinstance(step.tools, str) else None
+        choice = step.response.choice if step.response is not None else None
+        self._choice = templates.value(choice) if isinstance(choice, str) else None
+        parts = (self._system, self._user, self._messages, self._tools, self._choice)
+        self._per_sample = any(
+            part is not None and ({"sample"} & part.reserved or part.draws) for part in parts
+        )
+
+    def drafts(self, row: Row) -> tuple[Draft, ...] | Fault:
+        """One draft for each sample, or why the row cannot be asked."""
+        try:
+            first = self._draft(row, 0)
+            if self._samples == 1:
+                return (first,)
+            if self._per_sample:
+                return (first, *(self._draft(row, sample) for sample in range(1, self._samples)))
+        except (TemplateError, MessageError) as error:
+            return Fault(FaultKind.TEMPLATE, str(error))
+        return (first, *(replace(first, sample=sample) for sample in range(1, self._samples)))
+
+    def _draft(self, row: Row, sample: int) -> Draft:
+        view = scope(row, sample=sample)
+        terms = self._terms_for(row, view)
+        if self._messages is not None:
+            return Draft(terms, messages_of(self._messages.render(view), self._folder), sample=sample)
+        system = None if self._system is None else text_of(self._system.render(view))
+        assert self._user is not None
+        user = text_of(self._user.render(view))
+        if self._format is not None:
+            return Draft(terms, prompt=self._raw(system, user, row), sample=sample)
+        turn: Message = {"role": "user", "content": user}
+        if system:
+            return Draft(terms, ({"role": "system", "content": system}, turn), sample=sample)
+        return Draft(terms, (turn,), sample=sample)
+
+    def _raw(self, system: str | None, user: str, row: Row) -> str:
+        shape = self._format
+        if isinstance(shape, tuple):
+            # not str.format: a prompt may hold braces of its own
+            text = shape[0] if system else shape[1]
+            before, _, after = text.partition("{user}")
+            return before.replace("{system}", system or "") + user + after
+        assert shape is not None
+        return text_of(shape.render(scope(Row(row.index, row.id, {"system": system, "user": user}))))
+
+    def _terms_for(self, row: Row, view: Any) -> Terms:
+        over = row.values.get(OVERRIDE)
+        if self._tools is None and self._choice is None and over is None:
+            return self._terms
+        terms = self._terms
+        if over is not None:
+            terms = replace(terms, params={**terms.params, **params_of(over)})
+        if self._tools is not None:
+            terms = replace(terms, tools=tools_of(self._tools.render(view)))
+        if self._choice is not None:
+            terms = replace(terms, constraint=Constraint("choice", choice_of(self._choice.render(view))))
+        return terms
+
+
+def turns_of(
+    prompt: str | Prompt | None, messages: str | list[ChatMessage] | None, templates: Templates
+) -> tuple[Template | None, Template | None, Template | None]:
+    """(system, user, messages), of which either the user turn or the messages are there."""
+    if messages is not None:
+        node = messages if isinstance(messages, str) else [m.model_dump(exclude_unset=True) for m in messages]
+        return None, None, templates.value(node)
+    if isinstance(prompt, Prompt):
+        system = None if prompt.system is None else templates.value(prompt.system)
+        return system, templates.value(prompt.user), None
+    return None, templates.value(prompt or ""), None
+
+
+def raw_format(name: str, templates: Templates) -> tuple[str, str] | Template | None:
+    """How system and user become one raw prompt; None for chat."""
+    if name == "chat":
+        return None
+    return FORMATS.get(name) or templates.value(name)
+
+
+def params_of(over: Any) -> Mapping[str, Any]:
+    """A row's own sampling parameters, a mapping or its JSON text."""
+    if isinstance(over, str):
+        if not over.strip():
+            return {}
+        try:
+            over = orjson.loads(over)
+        except orjson.JSONDecodeError as error:
+            raise MessageError(f"the column {OVERRIDE} is not JSON: {error}") from None
+    if over is None:
+        return {}
+    if not isinstance(over, Mapping):
+        raise MessageError(f"the column {OVERRIDE} must be a mapping, not {type(over).__name__}")
+    return {key: value for key, value in over.items() if value is not None}
+
+
+def tools_of(value: Any) -> tuple[Mapping[str, Any], ...] | None:
+    """A row's function definitions; one that is not wrapped in {type: function, function: …} is wrapped."""
+    if value in (None, "", []):
+        return None
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise MessageError(f"tools is not JSON: {error}") from None
+    if not isinstance(value, Sequence) or not all(isinstance(tool, Mapping) for tool in value):
+        raise MessageError("tools must be a list of function definitions")
+    return tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in value)
+
+
+def choice_of(value: Any) -> list[str]:
+    """A row's list of allowed answers."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        raise MessageError("response.choice must give a list of texts that is not empty")
+    return [item if isinstance(item, str) else text_of(item) for item in value]
