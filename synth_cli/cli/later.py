@@ -1,0 +1,41 @@
+"""Commands whose names are fixed and whose work comes with a later version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synth_cli.cli.options import SpecFile
+from synth_cli.errors import UsageError
+
+
+def _later(what: str) -> int:
+    raise UsageError(f"{what}: not in this version yet")
+
+
+def cancel(spec: SpecFile) -> int:
+    """Cancel a job's open batches (not in this version yet)."""
+    return _later(f"cancel {spec}")
+
+
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="An output file.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+) -> int:
+    """Rows added, removed and changed between two outputs (not in this version yet)."""
+    return _later(f"diff {a} {b}")
+
+
+def merge(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
+    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Outputs of sharded runs.")],
+) -> int:
+    """Join the outputs of sharded runs (not in this version yet)."""
+    return _later(f"merge {out} {' '.join(map(str, parts))}")
+
+
+def serve(spec: SpecFile) -> int:
+    """Start `vllm serve` with the spec's engine parameters (not in this version yet)."""
+    return _later(f"serve {spec}")

@@ -1,0 +1,30 @@
+"""`synth plan`: what a run would do, without a call."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from synth_cli.cli.options import Json, Limit, Profile, Sets, Simulate, SpecFile, StateDir
+
+
+def plan(
+    spec: SpecFile,
+    sets: Sets = None,
+    profile: Profile = None,
+    limit: Limit = None,
+    simulate: Simulate = False,
+    state_dir: StateDir = None,
+    json: Json = False,
+) -> int:
+    """Say what a run would do: rows, requests, tokens and cost low-high; no call is made."""
+    from synth_cli.run.explain import as_json, as_text, explain
+    from synth_cli.run.job import RunOptions
+
+    options = RunOptions(sets=tuple(sets or ()), profile=profile, limit=limit, simulate=simulate, state_dir=state_dir)
+    outlook = explain(spec, options, environ=os.environ)
+    if json:
+        sys.stdout.buffer.write(as_json(outlook) + b"\n")
+    else:
+        sys.stdout.write(as_text(outlook))
+    return 0

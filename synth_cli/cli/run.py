@@ -1,0 +1,75 @@
+"""`synth run`: advances a job as far as it can."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from synth_cli.cli.boundary import exit_code, say
+from synth_cli.cli.options import Json, Limit, Profile, Sets, Simulate, SpecFile, StateDir
+from synth_cli.errors import UsageError
+
+
+def run(
+    spec: SpecFile,
+    sets: Sets = None,
+    profile: Profile = None,
+    limit: Limit = None,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="PATH", help="Write here instead.", show_default=False)
+    ] = None,
+    simulate: Simulate = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Advance once, do not wait (not in this version yet).")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask everything anew, once the last epoch is complete.")] = False,
+    no_calls: Annotated[bool, typer.Option("--no-calls", help="Publish what is answered, ask nothing.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask again also what failed for good (400, content filter).")
+    ] = False,
+    max_cost: Annotated[
+        float | None, typer.Option("--max-cost", metavar="USD", min=0, help="Of the round.", show_default=False)
+    ] = None,
+    max_time: Annotated[
+        str | None, typer.Option("--max-time", metavar="TIME", help="Of this run: 90s, 30m, 5h.", show_default=False)
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="One of n parts (not in this version yet).", show_default=False),
+    ] = None,
+    state_dir: StateDir = None,
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
+) -> int:
+    """Advance the job as far as it can; running it again continues, and never pays twice."""
+    for given, name in ((no_wait, "--no-wait"), (shard, "--shard")):
+        if given:
+            raise UsageError(f"{name}: not in this version yet")
+    from synth_cli.run.job import RunOptions, run_job
+    from synth_cli.run.show import display, show
+
+    options = RunOptions(
+        sets=tuple(sets or ()),
+        profile=profile,
+        limit=limit,
+        output=output,
+        simulate=simulate,
+        fresh=fresh,
+        no_calls=no_calls,
+        retry_failed=retry_failed,
+        max_cost=max_cost,
+        max_time=max_time,
+        state_dir=state_dir,
+    )
+    ended = run_job(spec, options, environ=os.environ, display=display(quiet=quiet))
+    if json:
+        sys.stdout.buffer.write(ended.json + b"\n")
+    if not quiet:
+        show(ended.report)
+    if ended.error is None:
+        return 0
+    say(ended.error)
+    return exit_code(ended.error)
+
+

@@ -1,0 +1,127 @@
+"""Rows → tasks, lazily: what the ledger already answers is left out, what is left is handed to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from synth_cli.compile.requests import Drafter
+from synth_cli.core.ports import Judge, Ledger, Task
+from synth_cli.core.reply import Answer, Fault, Reply
+from synth_cli.core.request import Draft, Message, Request, identify
+from synth_cli.core.row import Context, Row
+from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, Unanswered, standing
+from synth_cli.stores.worksheet import Worksheet
+
+CHUNK = 128
+
+Reask = Callable[[tuple[Message, ...], Reply, Invalid], tuple[Message, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What counts as left to do. `reask` makes the messages that show the model what was wrong."""
+
+    max_retries: int
+    retry_failed: bool
+    epoch: int
+    judge: Judge
+    read: Callable[[Answer], Reply]
+    reask: Reask | None = None
+
+
+@dataclass(slots=True)
+class Passed:
+    """What has gone by so far: rows, the requests they make, and how those stood before this run."""
+
+    rows: int = 0
+    requests: int = 0
+    answered: int = 0
+    failed: int = 0
+    refused: int = 0
+    """Rows that could not even be drafted."""
+    complete: bool = field(default=False)
+
+
+class Feed:
+    """The tasks of one step. Each row is noted in the worksheet with its requests, for the second pass."""
+
+    def __init__(
+        self, step: str, rows: Iterator[Row], drafter: Drafter, worksheet: Worksheet, ledger: Ledger, policy: Policy
+    ) -> None:
+        self._step = step
+        self._rows = rows
+        self._drafter = drafter
+        self._worksheet = worksheet
+        self._ledger = ledger
+        self._policy = policy
+        self.passed = Passed()
+
+    def __iter__(self) -> Iterator[Task]:
+        for request, row, sample, history in self.requests():
+            task = self._task(request, Context(row, sample), history)
+            if task is not None:
+                yield task
+
+    def requests(self) -> Iterator[tuple[Request, Row, int, History]]:
+        """Every request with what is known of it, in input order."""
+        while chunk := list(islice(self._rows, CHUNK)):
+            yield from self._chunk(chunk)
+        self._worksheet.flush()
+        self.passed.complete = True
+
+    def _chunk(self, rows: Sequence[Row]) -> Iterator[tuple[Request, Row, int, History]]:
+        drafted = [(row, self._drafter.drafts(row)) for row in rows]
+        drafts = [(row, draft) for row, made in drafted if not isinstance(made, Fault) for draft in made]
+        refused = {row.index: made for row, made in drafted if isinstance(made, Fault)}
+        requests = self._identify([draft for _, draft in drafts])
+        self._worksheet.add_rows(rows, faults=refused, step=self._step)
+        self._worksheet.bind(
+            [(row.index, draft.sample, request.id) for (row, draft), request in zip(drafts, requests, strict=True)],
+            step=self._step,
+        )
+        histories = self._ledger.histories([request.id for request in requests])
+        passed = self.passed
+        passed.rows += len(rows)
+        passed.refused += len(refused)
+        passed.requests += len(requests)
+        for (row, draft), request in zip(drafts, requests, strict=True):
+            yield request, row, draft.sample, histories.get(request.id, NOTHING)
+
+    def _identify(self, drafts: Sequence[Draft]) -> list[Request]:
+        contents = [draft.content(self._policy.epoch) for draft in drafts]
+        draws = self._worksheet.tally(contents)
+        return [identify(*three) for three in zip(drafts, contents, draws, strict=True)]
+
+    def _task(self, request: Request, context: Context, history: History) -> Task | None:
+        if history is NOTHING:
+            return Task(request, context)
+        policy = self._policy
+        stands = standing(
+            history,
+            lambda reply: policy.judge(context, reply),
+            policy.read,
+            max_retries=policy.max_retries,
+            retry_failed=policy.retry_failed,
+        )
+        if isinstance(stands, Answered):
+            self.passed.answered += 1
+            return None
+        if isinstance(stands, Failed):
+            self.passed.failed += 1
+            return None
+        return Task(
+            request,
+            context,
+            attempt=history.tries + 1,
+            counted=history.attempts,
+            messages=self._messages(request, stands),
+        )
+
+    def _messages(self, request: Request, stands: Unanswered) -> tuple[Message, ...] | None:
+        """A re-ask that was due when the last run ended is made again from what it knew."""
+        if self._policy.reask is None or stands.invalid is None or stands.latest is None:
+            return None
+        reply = self._policy.read(stands.latest.answer)
+        return self._policy.reask(request.messages, reply, stands.invalid)
