@@ -1,0 +1,105 @@
+"""The ledger's tables, how its file is opened, and what is said when it cannot be.
+
+An append-only log: rows are inserted and never changed. Bodies come last in a row, so that reading figures does not
+walk through their overflow pages.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from synth_cli.errors import SetupError, UsageError
+from synth_cli.stores.filesystem import network_type
+
+VERSION = 1
+OUTCOMES = (
+    "id, step, run, round, attempt, kind, at, latency, model, finish_reason, input_tokens, output_tokens, "
+    "cached_tokens, cache_written_tokens, reasoning_tokens, cost, spent, spent_tokens, fault, status, retry_after, "
+    "protocol, message, messages, body"
+)
+TABLES = """
+CREATE TABLE outcomes (
+    seq INTEGER PRIMARY KEY, id BLOB NOT NULL, step TEXT NOT NULL, run INTEGER NOT NULL, round INTEGER NOT NULL,
+    attempt INTEGER NOT NULL, kind TEXT NOT NULL, at REAL NOT NULL, latency REAL NOT NULL,
+    model TEXT, finish_reason TEXT, input_tokens INTEGER, output_tokens INTEGER, cached_tokens INTEGER,
+    cache_written_tokens INTEGER, reasoning_tokens INTEGER, cost REAL, spent REAL, spent_tokens INTEGER NOT NULL,
+    fault TEXT, status INTEGER, retry_after REAL, protocol TEXT, message TEXT, messages BLOB, body BLOB
+);
+CREATE INDEX outcomes_id ON outcomes (id);
+CREATE TABLE marks (seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+WAIT_SECONDS = 30.0
+CACHE_KIB = 8192
+
+
+def connect(path: Path, *, read_only: bool = False) -> tuple[sqlite3.Connection, tuple[str, ...]]:
+    """An open ledger and warnings for people. Raises UsageError for a newer version or a file that is no ledger,
+    SetupError where the file cannot be opened."""
+    warnings: tuple[str, ...] = ()
+    address = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+    with explained(path):
+        connection = sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS, isolation_level=None)
+        try:
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            if not read_only:
+                warnings = _journal(connection, path)
+                connection.execute("PRAGMA synchronous = FULL")
+                _create(connection)
+            _check_version(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection, warnings
+
+
+def _journal(connection: sqlite3.Connection, path: Path) -> tuple[str, ...]:
+    # WAL needs memory that all processes share, which a network file system does not give
+    network = network_type(path)
+    if network is None:
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
+            return ()
+    connection.execute("PRAGMA journal_mode = DELETE")
+    where = f"is on a network file system ({network})" if network else "is on a file system without shared memory"
+    return (f"{path} {where}: the ledger works more slowly there; --state-dir can put it on a local disk",)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        for statement in TABLES.split(";"):
+            connection.execute(statement)
+        connection.execute("INSERT INTO meta VALUES ('version', ?)", (str(VERSION),))
+    connection.execute("COMMIT")
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    found = connection.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
+    version = int(found[0]) if found else 0
+    if version > VERSION:
+        raise UsageError(
+            f"{path} was written by a newer synth (ledger version {version}, this one reads up to {VERSION})",
+            hint="run: pip install --upgrade synth-cli; or start afresh elsewhere with --state-dir",
+        )
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors into ours: what is wrong with the disk or the file ends a run with a message."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise SetupError(
+            f"{path}: {error}", hint="check the disk's free space and the folder's permissions, then run again"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise UsageError(
+            f"{path} cannot be read as a ledger: {error}",
+            hint=f"restore it from a backup, or move it away to start afresh: mv {path} {path}.broken",
+        ) from error
