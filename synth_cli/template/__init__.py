@@ -1,0 +1,13 @@
+"""Templates: sandboxed Jinja, compiled once, whose values keep their type.
+
+templates = Templates(vars=spec.vars, seed=spec.seed)
+prompt = templates.value("Write about {{ topic }}.")       # raises TemplateSyntaxError
+prompt.render(scope(row))                                  # raises TemplateError, a row's trouble
+"""
+
+from synth_cli.template.errors import TemplateError, TemplateSyntaxError
+from synth_cli.template.scope import RESERVED, Scope, scope
+from synth_cli.template.templates import Template, Templates
+from synth_cli.template.text import text
+
+__all__ = ["RESERVED", "Scope", "Template", "TemplateError", "TemplateSyntaxError", "Templates", "scope", "text"]
