@@ -1,0 +1,113 @@
+"""The simulated model behind an OpenAI-compatible HTTP server.
+
+    POST /v1/chat/completions   also streamed          GET  /simulator/counts   what it did so far
+    POST /v1/completions        also streamed          POST /simulator/reset    counts, tries and limits anew
+    GET  /v1/models
+
+Which model is asked for matters only where its name (without a provider's prefix) begins with `unknown` (404),
+contains `no-credit` (429 insufficient_quota) or contains `reason` (it thinks aloud). The key `bad` is refused (401).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+from aiohttp import web
+
+from synth_cli.simulator import openai
+from synth_cli.simulator.asked import Refused
+from synth_cli.simulator.service import JSON, Service
+from synth_cli.simulator.settings import Settings
+
+PROTOCOLS: tuple[Callable[[Service], list[web.RouteDef]], ...] = (openai.routes,)
+"""Each protocol's routes: another one is another module here."""
+LARGEST_BODY = 256 << 20
+SHUTDOWN = 1.0
+
+
+def application(service: Service) -> web.Application:
+    app = web.Application(client_max_size=LARGEST_BODY)
+    for protocol in PROTOCOLS:
+        app.add_routes(protocol(service))
+
+    async def counts(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=orjson.dumps(service.counts.snapshot()), content_type=JSON)
+
+    async def reset(_request: web.Request) -> web.StreamResponse:
+        service.reset()
+        return web.Response(body=b"{}", content_type=JSON)
+
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        refused = Refused(404, f"Invalid URL ({request.method} {request.path})")
+        return web.Response(status=404, body=refused.body(), content_type=JSON)
+
+    app.add_routes([web.get("/simulator/counts", counts), web.post("/simulator/reset", reset)])
+    app.router.add_route("*", "/{path:.*}", elsewhere)
+    return app
+
+
+class Simulator:
+    """The server in this process, for as long as the context lasts; port 0 takes a free one.
+
+    Raises OSError where the port is taken.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.settings = settings or Settings()
+        self.host = host
+        self.port = port
+        self._service: Service | None = None
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        self._service = Service(self.settings)
+        runner = web.AppRunner(application(self._service), access_log=None, shutdown_timeout=SHUTDOWN)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self.host, self.port, backlog=4096).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        self.port = runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._runner is not None and self._service is not None:
+            self._service.closing.set()
+            await self._runner.cleanup()
+            self._runner = None
+
+    @property
+    def url(self) -> str:
+        """The base address for clients, with `/v1`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/v1"
+
+    @property
+    def counts(self) -> Mapping[str, Any]:
+        """As `GET /simulator/counts` gives them; kept after the end."""
+        if self._service is None:
+            raise RuntimeError("the simulator was never started")
+        return self._service.counts.snapshot()
+
+    def reset(self) -> None:
+        """Counts, tries and limits anew."""
+        if self._service is not None:
+            self._service.reset()
+
+
+async def serve(
+    settings: Settings, *, host: str = "127.0.0.1", port: int = 8000, ready: Callable[[str], None] | None = None
+) -> None:
+    """Serves until it is cancelled; `ready` is called with the base address once it listens."""
+    async with Simulator(settings, host=host, port=port) as simulator:
+        if ready is not None:
+            ready(simulator.url)
+        await asyncio.Event().wait()

@@ -1,0 +1,95 @@
+"""How the simulated model behaves; each field's description is also its command line option's help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+HEADER = "x-simulator-"
+
+
+def _setting(default: Any, about: str) -> Any:
+    return field(default=default, metadata={"description": about})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All shares are between 0 and 1, drawn per request content and try; together they are at most 1.
+
+    A request may carry its own value of any setting but the limits: header `x-simulator-share-500: 1` for
+    `share_500`; and `x-simulator-fault: reset` for a certain fault, `x-simulator-fault-tries: 2` for only so many tries.
+    """
+
+    seed: int = _setting(0, "Answers and faults are drawn from it; equal seeds give equal answers.")
+    latency: float = _setting(0.0, "Seconds before an answer.")
+    jitter: float = _setting(0.0, "Up to so many seconds more, drawn per request.")
+    output_tokens: int = _setting(60, "Tokens of a text answer, a quarter more or less (a token is 4 bytes).")
+    vary: bool = _setting(False, "Answer an equal request differently each time it comes.")
+    requests_per_minute: float | None = _setting(None, "Refuse what comes faster with 429.")
+    tokens_per_minute: float | None = _setting(None, "Refuse with 429 what would use more tokens, in and out together.")
+    burst_seconds: float = _setting(
+        1.0, "How much of a limit an idle minute may save up: what is allowed in so many seconds."
+    )
+    retry_after: float | None = _setting(1.0, "Seconds that a drawn 429 asks to wait; none: it does not say.")
+    share_429: float = _setting(0.0, "Share of requests answered 429.")
+    share_500: float = _setting(0.0, "Share of requests answered 500.")
+    share_reset: float = _setting(0.0, "Share of requests whose connection is reset.")
+    share_stall: float = _setting(0.0, "Share of requests that are never answered.")
+    share_malformed: float = _setting(0.0, "Share of answers whose JSON breaks off.")
+    share_empty: float = _setting(0.0, "Share of answers with status 200 and no body.")
+    share_invalid: float = _setting(0.0, "Share of answers that break the schema, choice or pattern asked for.")
+    share_length: float = _setting(0.0, "Share of answers cut off with finish_reason 'length'.")
+    share_filter: float = _setting(0.0, "Share of answers withheld with finish_reason 'content_filter'.")
+    remember: int = _setting(500_000, "How many request contents are told apart when counting repeated answers.")
+
+    def __post_init__(self) -> None:
+        for name in SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share between 0 and 1, not {getattr(self, name)}")
+        if sum(getattr(self, name) for name in SHARES) > 1.000001:
+            raise ValueError("the shares of the faults are more than 1 together")
+        for name in ("latency", "jitter", "burst_seconds"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} cannot be negative")
+        for name in ("requests_per_minute", "tokens_per_minute"):
+            limit = getattr(self, name)
+            if limit is not None and limit <= 0:
+                raise ValueError(f"{name} must be more than 0")
+
+    def asked(self, headers: Mapping[str, str]) -> Settings:
+        """These settings as the request's own headers want them. Raises `ValueError` naming the header."""
+        wanted: dict[str, Any] = {}
+        for header, text in headers.items():
+            name = header.lower()
+            if not name.startswith(HEADER) or name in OTHER_HEADERS:
+                continue
+            key = name[len(HEADER) :].replace("-", "_")
+            if key not in PER_REQUEST:
+                raise ValueError(f"the header '{header}' sets nothing; known are {', '.join(sorted(PER_REQUEST))}")
+            try:
+                wanted[key] = PER_REQUEST[key](text)
+            except ValueError:
+                raise ValueError(f"the header '{header}' has no usable value: '{text}'") from None
+        if not wanted:
+            return self
+        if any(key in SHARES for key in wanted):
+            wanted = dict.fromkeys(SHARES, 0.0) | wanted
+        return replace(self, **wanted)
+
+
+SHARES = tuple(each.name for each in fields(Settings) if each.name.startswith("share_"))
+OTHER_HEADERS = frozenset({HEADER + "fault", HEADER + "fault-tries"})
+PER_REQUEST: Mapping[str, Any] = {
+    "seed": int,
+    "latency": float,
+    "jitter": float,
+    "output_tokens": int,
+    "retry_after": float,
+    **dict.fromkeys(SHARES, float),
+}
+
+
+def descriptions() -> dict[str, str]:
+    """Setting → what it does, for a command's help."""
+    return {each.name: each.metadata["description"] for each in fields(Settings)}
