@@ -103,3 +103,15 @@ def explained(path: Path) -> Iterator[None]:
             f"{path} cannot be read as a ledger: {error}",
             hint=f"restore it from a backup, or move it away to start afresh: mv {path} {path}.broken",
         ) from error
+
+
+@contextmanager
+def explained_disk(path: Path) -> Iterator[None]:
+    """The same for what the system says of files and folders."""
+    try:
+        yield
+    except OSError as error:
+        raise SetupError(
+            f"{path}: {error.strerror or error}",
+            hint="check the disk's free space and the folder's permissions, or put the state elsewhere: --state-dir",
+        ) from error
