@@ -190,29 +190,31 @@ def message_of(message: Any, where: str) -> tuple[str, str, int]:
         raise wrong(f"{where}.content", "expected a string or an array of parts, not null")
     if not isinstance(content, list):
         raise wrong(f"{where}.content", "expected a string or an array of parts")
-    texts, more = [], 0
-    for index, part in enumerate(content):
-        place = f"{where}.content[{index}]"
-        if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
-            raise wrong(place, "expected an object with a type")
-        match part["type"]:
-            case "text" | "input_text" | "refusal":
-                text = part.get(part["type"], part.get("text"))
-                if not isinstance(text, str):
-                    raise wrong(f"{place}.text", "expected a string")
-                texts.append(text)
-            case "image_url":
-                image = part.get("image_url")
-                if not isinstance(image, Mapping) or not isinstance(image.get("url"), str):
-                    raise wrong(f"{place}.image_url", "expected an object with a url")
-                if not image["url"].startswith(("data:", "https://", "http://")):
-                    raise wrong(f"{place}.image_url.url", "expected an http(s) address or a data URL")
-                more += IMAGE_TOKENS
-            case "input_audio" | "file" | "video_url" | "audio_url":
-                more += IMAGE_TOKENS
-            case other:
-                raise wrong(f"{place}.type", f"unknown content part '{other}'")
-    return role, "\n".join(texts), more
+    parts = [part_of(part, f"{where}.content[{index}]") for index, part in enumerate(content)]
+    return role, "\n".join(text for text, _ in parts if text is not None), sum(more for _, more in parts)
+
+
+def part_of(part: Any, place: str) -> tuple[str | None, int]:
+    """(text, tokens of what is not text)."""
+    if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+        raise wrong(place, "expected an object with a type")
+    match part["type"]:
+        case "text" | "input_text" | "refusal":
+            text = part.get(part["type"], part.get("text"))
+            if not isinstance(text, str):
+                raise wrong(f"{place}.text", "expected a string")
+            return text, 0
+        case "image_url":
+            image = part.get("image_url")
+            if not isinstance(image, Mapping) or not isinstance(image.get("url"), str):
+                raise wrong(f"{place}.image_url", "expected an object with a url")
+            if not image["url"].startswith(("data:", "https://", "http://")):
+                raise wrong(f"{place}.image_url.url", "expected an http(s) address or a data URL")
+            return None, IMAGE_TOKENS
+        case "input_audio" | "file" | "video_url" | "audio_url":
+            return None, IMAGE_TOKENS
+        case other:
+            raise wrong(f"{place}.type", f"unknown content part '{other}'")
 
 
 def tools_of(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

@@ -40,7 +40,7 @@ class Draw:
     __slots__ = ("loose", "state", "trail", "words")
 
     def __init__(
-        self, state: int, words: Sequence[str] = (), trail: tuple[str, ...] = (), *, loose: bool = False
+        self, state: int, words: Sequence[str] = (), trail: tuple[bytes, ...] = (), *, loose: bool = False
     ) -> None:
         self.state = state
         self.words = words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 # the parser has no public name; its tree has been the same since Python 2, and every text is checked with `re` itself
@@ -137,6 +137,10 @@ def parsed(pattern: str) -> tuple[Tree, re.Pattern[str]]:
         raise PatternError(f"it cannot be read: {error}") from error
 
 
+def found_by(pattern: str, text: str) -> bool:
+    return parsed(pattern)[1].search(text) is not None
+
+
 def matching(
     pattern: str,
     draw: Draw,
@@ -144,7 +148,6 @@ def matching(
     whole: bool,
     shortest: int = 0,
     longest: int | None = None,
-    accepts: Callable[[str], bool] | None = None,
 ) -> str:
     """A text that the pattern matches, all of it (`whole`) or somewhere in it, of so many characters.
 
@@ -162,6 +165,6 @@ def matching(
             candidates += [text + padding, padding + text]
         for candidate in candidates:
             fits = shortest <= len(candidate) and (longest is None or len(candidate) <= longest)
-            if fits and check(candidate) and (accepts is None or accepts(candidate)):
+            if fits and check(candidate):
                 return candidate
     raise PatternError(f"no text was found in {TRIES} tries")

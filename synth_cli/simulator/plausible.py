@@ -14,9 +14,9 @@ import jsonschema_rs
 import orjson
 
 from synth_cli.simulator.draw import Draw, tag
-from synth_cli.simulator.patterns import PatternError, matching
+from synth_cli.simulator.patterns import PatternError, found_by, matching
 from synth_cli.simulator.prose import fit
-from synth_cli.simulator.schemas import Schema, SchemaError, both, gather, resolve, types_of
+from synth_cli.simulator.schemas import IDLE, Schema, SchemaError, gather, resolve, types_of
 from synth_cli.simulator.strings import FORMATS, range_for, singular, text_for
 
 Make: TypeAlias = Callable[[Draw], Any]
@@ -49,7 +49,7 @@ class Plausible:
         except (ValueError, TypeError) as error:
             raise SchemaError(str(error).splitlines()[0]) from error
         self.root = schema
-        self.references: dict[tuple[str, str], Make] = {}
+        self.references: dict[tuple[bytes, str], Make] = {}
         self.make = self.compile(schema, "answer")
 
     def __call__(self, draw: Draw) -> Any:
@@ -68,13 +68,15 @@ class Plausible:
         raise SchemaError(why)
 
     def compile(self, schema: Any, name: str) -> Make:
-        schema = gather(schema, self.root)
+        if isinstance(schema, Mapping) and ("$ref" in schema or ("allOf" in schema and refers(schema["allOf"]))):
+            return self.reference(schema, name)
+        return self.plain(gather(schema, self.root), name)
+
+    def plain(self, schema: Schema | bool, name: str) -> Make:
         if schema is True:
             return text_for(name)
-        if schema is False:
+        if not isinstance(schema, Mapping):
             return impossible
-        if "$ref" in schema:
-            return self.reference(schema["$ref"], name)
         if "const" in schema:
             return always(schema["const"])
         if "enum" in schema:
@@ -82,37 +84,36 @@ class Plausible:
         for key in ("anyOf", "oneOf"):
             if schema.get(key):
                 base = {other: value for other, value in schema.items() if other != key}
-                return self.branches([both(base, part) for part in self.merged(schema[key])], name)
+                return self.branches(base, schema[key], name)
         if isinstance(schema.get("if"), Mapping):
             return self.conditional(schema, name)
         return self.typed(schema, name)
 
-    def merged(self, parts: Sequence[Any]) -> list[Schema | bool]:
-        """Branches whose lone references are kept beside the base by `allOf`, which `gather` puts together."""
-        return [{"allOf": [part]} if isinstance(part, Mapping) and "$ref" in part else part for part in parts]
-
-    def reference(self, reference: str, name: str) -> Make:
-        key = (reference, name)
-        if key not in self.references:
-            self.references[key] = (
-                impossible  # a reference to itself while it is being compiled finds the final one below
-            )
-            self.references[key] = self.compile(resolve(self.root, reference), name)
+    def reference(self, schema: Schema, name: str) -> Make:
+        """What refers to elsewhere is compiled once and found again by itself, so that recursion ends."""
+        mark = orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
+        key = (mark, name)
         makes = self.references
+        if key not in makes:
+            makes[key] = impossible  # until it is compiled
+            lone = not schema.keys() - IDLE - {"$ref"}
+            target = resolve(self.root, schema["$ref"]) if lone else gather(schema, self.root)
+            makes[key] = self.compile(target, name) if lone else self.plain(target, name)
 
         def make(draw: Draw) -> Any:
             if len(draw.trail) > MOST_DEPTH:
                 raise SchemaError("it nests without an end")
             own = draw.child(1)
-            own.trail = (*draw.trail, reference)
+            own.trail = (*draw.trail, mark)
             return makes[key](own)
 
         return make
 
-    def branches(self, options: Sequence[Schema | bool], name: str) -> Make:
-        makes = [self.compile(option, name) for option in options]
-        solid = [make for make, option in zip(makes, options, strict=True) if not null(option)]
-        ends = [make for make, option in zip(makes, options, strict=True) if not refers(option)]
+    def branches(self, base: Schema, parts: Sequence[Any], name: str) -> Make:
+        told = base.keys() - IDLE
+        makes = [self.compile({"allOf": [base, part]} if told else part, name) for part in parts]
+        solid = [make for make, part in zip(makes, parts, strict=True) if not null(part)]
+        ends = [make for make, part in zip(makes, parts, strict=True) if not refers(part)]
 
         def make(draw: Draw) -> Any:
             among = makes
@@ -126,8 +127,8 @@ class Plausible:
 
     def conditional(self, schema: Schema, name: str) -> Make:
         base = {key: value for key, value in schema.items() if key not in ("if", "then", "else")}
-        met = gather({"allOf": [base, schema["if"], schema.get("then", True)]}, self.root)
-        makes = (self.compile(met, name), self.compile(both(base, schema.get("else", True)), name))
+        met = {"allOf": [base, schema["if"], schema.get("then", True)]}
+        makes = (self.compile(met, name), self.compile({"allOf": [base, schema.get("else", True)]}, name))
         return lambda draw: draw.pick(makes)(draw.child(3))
 
     def typed(self, schema: Schema, name: str) -> Make:
@@ -171,9 +172,9 @@ class Plausible:
         first = schema.get("prefixItems", items if isinstance(items, list) else [])
         rest = schema.get("additionalItems", True) if isinstance(items, list) else items
         single = singular(name)
-        starts = [self.compile(part, f"{single}{number}") for number, part in enumerate(first)]
+        starts = [self.compile(part, single) for part in first]
         if rest is False:
-            more = impossible
+            more: Make = impossible
         elif rest is True:
             more = self.compile(schema.get("contains", {"type": "string"}), single)
         else:
@@ -266,13 +267,7 @@ class Plausible:
     def other(self, key: str, patterns: Mapping[str, Any], others: Any) -> Any:
         """The schema of a property that is required and not listed."""
         for pattern, part in patterns.items():
-            try:
-                matching(pattern, Draw(0), whole=False, accepts=None)
-            except PatternError:
-                continue
-            from synth_cli.simulator.patterns import parsed
-
-            if parsed(pattern)[1].search(key):
+            if found_by(pattern, key):
                 return part
         return others
 
@@ -325,7 +320,7 @@ def null(schema: Schema | bool) -> bool:
     return isinstance(schema, Mapping) and (schema.get("type") == "null" or schema.get("const", NOTHING) is None)
 
 
-def refers(schema: Schema | bool) -> bool:
+def refers(schema: Any) -> bool:
     return b'"$ref"' in orjson.dumps(schema, option=orjson.OPT_NON_STR_KEYS)
 
 
@@ -378,7 +373,7 @@ def number(schema: Schema, name: str) -> Make:
 
     def make(draw: Draw) -> float:
         exact = low + span * draw.unit()
-        value = round(exact, digits)
+        value: float = round(exact, digits)
         return value if low <= value <= high and value not in shut else exact
 
     return make

@@ -79,7 +79,7 @@ def _gather(schema: Any, root: Any, merges: list[int]) -> Schema | bool:
             merges[0] += 1
             if merges[0] > MOST_MERGES:
                 raise SchemaError("its references go in a circle")
-            part = resolve(root, part["$ref"])
+            part = resolve(root, part["$ref"])  # noqa: PLW2901
         merged = both(merged, _gather(part, root, merges))
     return merged
 

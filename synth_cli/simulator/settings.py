@@ -18,7 +18,7 @@ class Settings:
     """All shares are between 0 and 1, drawn per request content and try; together they are at most 1.
 
     A request may carry its own value of any setting but the limits: header `x-simulator-share-500: 1` for
-    `share_500`; and `x-simulator-fault: reset` for a certain fault, `x-simulator-fault-tries: 2` for only so many tries.
+    `share_500`; `x-simulator-fault: reset` for a certain fault, `x-simulator-fault-tries: 2` for only so many tries.
     """
 
     seed: int = _setting(0, "Answers and faults are drawn from it; equal seeds give equal answers.")
