@@ -1,6 +1,6 @@
 """Plain expressions as Python closures: a tenth of what Jinja's compiled code costs, and the same values.
 
-Whatever is not plain (loops, macros, calls, tests of definedness, chance) raises `Beyond` and stays with Jinja.
+Whatever is not plain (loops, macros, calls, tests of definedness, chance) raises `BeyondError` and stays with Jinja.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from jinja2 import Undefined, nodes
 
-from synth_cli.template.errors import UnknownName
+from synth_cli.template.errors import UnknownNameError
 from synth_cli.template.sandbox import Sandbox
 from synth_cli.template.scope import Scope
 from synth_cli.template.text import text
@@ -40,7 +40,7 @@ BINARY: Mapping[type[nodes.BinExpr], Callable[[Any, Any], Any]] = {
 }
 
 
-class Beyond(Exception):
+class BeyondError(Exception):
     """Needs Jinja's own compiler."""
 
 
@@ -115,7 +115,7 @@ class Compiler:
                 compute = BINARY[type(node)]
                 return lambda scope: compute(left(scope), right(scope))
             case _:
-                raise Beyond
+                raise BeyondError
 
     def _evaluate(self, node: nodes.Expr) -> Evaluate:
         return evaluate(self.expression(node))
@@ -127,7 +127,7 @@ class Compiler:
         if name in self.fixed:
             return Fixed(self.fixed[name])
         if name in self.sandbox.globals:
-            raise Beyond
+            raise BeyondError
         return READ[name] if name in READ else _column(name)
 
     def _member(self, owner: Fixed | Evaluate, key: Any, look_up: Callable[[Any, Any], Any]) -> Fixed | Evaluate:
@@ -151,7 +151,7 @@ class Compiler:
     def _arguments(self, node: nodes.Filter | nodes.Test, function: Callable[..., Any]) -> tuple[Any, ...]:
         """What goes before the value, and how to compute what comes after it."""
         if node.dyn_args is not None or node.dyn_kwargs is not None:
-            raise Beyond
+            raise BeyondError
         asked = getattr(getattr(function, "jinja_pass_arg", None), "name", None)
         before: tuple[Any, ...]
         match asked:
@@ -162,21 +162,23 @@ class Compiler:
             case "eval_context":
                 before = (nodes.EvalContext(self.sandbox),)
             case _:
-                raise Beyond
+                raise BeyondError
         args = [self._evaluate(arg) for arg in node.args]
         named = [(pair.key, self._evaluate(pair.value)) for pair in node.kwargs]
         return before, args, named
 
     def _filter(self, node: nodes.Filter) -> Evaluate:
         if node.name in LAZY or node.node is None:
-            raise Beyond
+            raise BeyondError
         function = self.sandbox.filters[node.name]
         return self._applied(node, node.node, function)
 
     def _test(self, node: nodes.Test) -> Evaluate:
         if node.name in DEFINED:
-            raise Beyond
-        return self._applied(node, node.node, self.sandbox.tests[node.name])
+            raise BeyondError
+        # typed as a bare function by Jinja
+        function = cast("Callable[..., Any]", self.sandbox.tests[node.name])
+        return self._applied(node, node.node, function)
 
     def _applied(self, node: nodes.Filter | nodes.Test, subject: nodes.Expr, function: Callable[..., Any]) -> Evaluate:
         before, args, named = self._arguments(node, function)
@@ -192,7 +194,7 @@ class Compiler:
 
     def _compare(self, node: nodes.Compare) -> Evaluate:
         if len(node.ops) != 1:
-            raise Beyond
+            raise BeyondError
         left, right = self._evaluate(node.expr), self._evaluate(node.ops[0].expr)
         compare = COMPARE[node.ops[0].op]
         return lambda scope: compare(left(scope), right(scope))
@@ -224,7 +226,7 @@ def _column(name: str) -> Evaluate:
         try:
             return scope.values[name]
         except KeyError:
-            raise UnknownName(name) from None
+            raise UnknownNameError(name) from None
 
     return column
 
@@ -234,7 +236,7 @@ def _after(name: str) -> Evaluate:
         try:
             return scope.after[name]
         except KeyError:
-            raise UnknownName(name) from None
+            raise UnknownNameError(name) from None
 
     return after
 
@@ -244,7 +246,7 @@ def _response(scope: Scope) -> Any:
     try:
         return known["response"]
     except KeyError:
-        raise UnknownName("response") from None
+        raise UnknownNameError("response") from None
 
 
 READ: Mapping[str, Evaluate] = {

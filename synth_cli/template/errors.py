@@ -23,5 +23,5 @@ class TemplateError(Exception):
         self.message = message
 
 
-class UnknownName(UndefinedError):
+class UnknownNameError(UndefinedError):
     """A name that nothing provides; its message is the bare name, the row's columns are added where they are known."""

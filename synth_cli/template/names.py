@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from jinja2 import meta, nodes
@@ -24,6 +25,8 @@ class Needs:
     members: frozenset[tuple[str, str]] = frozenset()
     loaded: frozenset[str] = frozenset()
     """Every name read from outside, guarded or not."""
+    whole: frozenset[str] = frozenset()
+    """Reserved names that are used other than for one member of theirs."""
     draws: bool = False
     """Whether it draws at random."""
 
@@ -33,6 +36,7 @@ class Needs:
             self.reserved | other.reserved,
             self.members | other.members,
             self.loaded | other.loaded,
+            self.whole | other.whole,
             self.draws or other.draws,
         )
 
@@ -47,6 +51,7 @@ def needs(tree: nodes.Template, known: frozenset[str]) -> Needs:
         frozenset(name for name in loaded & RESERVED if (name,) not in guarded),
         frozenset((found[0], found[1]) for found in paths if len(found) == 2 and found[0] in loaded & RESERVED),
         loaded,
+        _whole(tree) & loaded & RESERVED,
         any(node.name in DRAWING for node in tree.find_all(nodes.Filter)),
     )
 
@@ -69,6 +74,13 @@ def path(node: nodes.Node) -> tuple[str, ...]:
 def _binds(tree: nodes.Template) -> bool:
     """Whether it has names of its own: only then are scopes to be worked out, which costs as much as compiling."""
     return any(not isinstance(statement, nodes.Output) for statement in tree.find_all(nodes.Stmt))
+
+
+def _whole(tree: nodes.Template) -> frozenset[str]:
+    used = Counter(node.name for node in tree.find_all(nodes.Name))
+    members = [node for node in tree.find_all((nodes.Getattr, nodes.Getitem)) if len(path(node)) == 2]
+    used.subtract(path(node)[0] for node in members)
+    return frozenset(name for name, times in used.items() if times > 0)
 
 
 def _loads(tree: nodes.Template) -> frozenset[str]:

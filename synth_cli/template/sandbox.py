@@ -13,7 +13,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
 
-from synth_cli.template.errors import UnknownName
+from synth_cli.template.errors import UnknownNameError
 from synth_cli.template.filters import FILTERS
 from synth_cli.template.text import text
 
@@ -42,11 +42,12 @@ class Missing(StrictUndefined):
         exc: type[jinja2.TemplateRuntimeError] = jinja2.UndefinedError,
     ) -> None:
         unknown = hint is None and obj is missing and name is not None
-        super().__init__(hint, obj, name, UnknownName if unknown else exc)
+        super().__init__(hint, obj, name, UnknownNameError if unknown else exc)
 
     @property
     def _undefined_message(self) -> str:
-        owner, name = self._undefined_obj, self._undefined_name
+        owner: Any = self._undefined_obj
+        name: Any = self._undefined_name
         if self._undefined_hint:
             return self._undefined_hint
         if owner is missing:

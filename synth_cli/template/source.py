@@ -46,15 +46,16 @@ def parse_expression(sandbox: Sandbox, text: str) -> nodes.Template:
         if only(tree) is None:
             raise TemplateSyntaxError("an expression is one whole {{ … }}, or has no braces at all")
         return tree
+    if not text.strip():
+        raise TemplateSyntaxError("the expression is empty")
     try:
         parser = Parser(sandbox, text, state="variable")
-        if parser.stream.eos:
-            raise TemplateSyntaxError("the expression is empty")
         expression = parser.parse_expression()
-        if not parser.stream.eos:
-            raise TemplateSyntaxError(f"the expression ends before '{parser.stream.current.value}'")
+        rest = parser.stream.current
     except jinja2.TemplateSyntaxError as error:
         raise TemplateSyntaxError(error.message or "not an expression", line=error.lineno) from None
+    if rest.type != "eof":
+        raise TemplateSyntaxError(f"the expression ends before '{rest.value}'")
     tree = nodes.Template([nodes.Output([expression], lineno=1)], lineno=1)
     tree.set_environment(sandbox)
     return _checked(sandbox, tree)
@@ -101,11 +102,14 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
 class Adapted(NodeTransformer):
     """The tree as Jinja compiles it: `~` joins as text does, each draw knows the expression that it draws from."""
 
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - Jinja's visitor calls it so
         self.generic_visit(node)
         parts = nodes.List(node.nodes, lineno=node.lineno)
         made = nodes.Filter(parts, CONCAT, [], [], None, None, lineno=node.lineno)
-        made.set_environment(node.environment)
+        made.set_environment(self.sandbox)
         return made
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802
@@ -113,6 +117,6 @@ class Adapted(NodeTransformer):
         self.generic_visit(node)
         if node.name in DRAWING:
             expression = nodes.Const(drawn, lineno=node.lineno)
-            expression.set_environment(node.environment)
+            expression.set_environment(self.sandbox)
             node.args = [expression]
         return node

@@ -13,14 +13,14 @@ import jinja2
 from jinja2 import nodes
 from jinja2.utils import missing
 
-from synth_cli.template.direct import Beyond, Compiler, Evaluate, Fixed, evaluate
-from synth_cli.template.errors import TemplateError, TemplateSyntaxError, UnknownName
+from synth_cli.template.direct import BeyondError, Compiler, Evaluate, Fixed, evaluate
+from synth_cli.template.errors import TemplateError, TemplateSyntaxError, UnknownNameError
 from synth_cli.template.filters import DRAWS, Draws
 from synth_cli.template.names import Needs, needs, path
 from synth_cli.template.sandbox import Sandbox, listed
 from synth_cli.template.scope import AFTER, Scope
 from synth_cli.template.source import Adapted, is_template, literal, only, parse, parse_expression, pieces
-from synth_cli.template.text import Plain, plain
+from synth_cli.template.text import PLAIN, plain
 
 Path = tuple[str | int, ...]
 EVALUATION = (
@@ -50,6 +50,8 @@ class Template:
     """Members of `vars` that it needs."""
     members: frozenset[tuple[str, str]]
     """What it reads from reserved names: ("response", "title")."""
+    whole: frozenset[str]
+    """Reserved names that it uses other than for one member of theirs."""
     draws: bool
     """Whether `random` or `shuffle` is in it."""
     constant: bool
@@ -62,7 +64,7 @@ class Template:
         """The value for this row. Raises TemplateError."""
         try:
             return self._evaluate(scope)
-        except UnknownName as error:
+        except UnknownNameError as error:
             raise TemplateError(_unknown(error.message or "", scope)) from None
         except EVALUATION as error:
             raise TemplateError(_said(error)) from None
@@ -131,22 +133,22 @@ class Templates:
         if parts is not None:
             try:
                 return self._compiler.joined(parts), needed
-            except (Beyond, TemplateError):
+            except (BeyondError, TemplateError):
                 pass
         return self._by_jinja(tree, needed.loaded, native=False), needed
 
     def _object(self, tree: nodes.Template, expression: nodes.Expr) -> Fixed | Evaluate:
         try:
             direct = self._compiler.expression(expression)
-        except Beyond:
+        except BeyondError:
             return self._by_jinja(tree, needs(tree, self._known).loaded, native=True)
         if isinstance(direct, Fixed):
-            return Fixed(plain(direct.value)) if type(direct.value) in Plain else _plain(evaluate(direct))
+            return Fixed(plain(direct.value)) if type(direct.value) in PLAIN else _plain(evaluate(direct))
         return _plain(direct)
 
     def _by_jinja(self, tree: nodes.Template, loaded: frozenset[str], *, native: bool) -> Evaluate:
         """Compiled by Jinja itself. `native`: the tree is one expression, and its object is wanted."""
-        Adapted().visit(tree)
+        Adapted(self._sandbox).visit(tree)
         if native:
             expression = only(tree)
             assert expression is not None
@@ -187,6 +189,7 @@ def _template(compiled: Fixed | Evaluate, needed: Needs, whole: tuple[str, ...])
         needed.reserved,
         frozenset(name for owner, name in needed.members if owner == "vars"),
         needed.members,
+        needed.whole,
         needed.draws,
         isinstance(compiled, Fixed),
         whole,
@@ -212,7 +215,7 @@ def _list(parts: list[Evaluate]) -> Evaluate:
 def _plain(inner: Evaluate) -> Evaluate:
     def whole(scope: Scope) -> Any:
         value = inner(scope)
-        return value if type(value) in Plain else plain(value)
+        return value if type(value) in PLAIN else plain(value)
 
     return whole
 

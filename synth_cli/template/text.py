@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from synth_cli.template.errors import TemplateError
 
-Plain = frozenset({str, int, float, bool, types.NoneType, dict, list})
+PLAIN = frozenset({str, int, float, bool, types.NoneType, dict, list})
 PRINTED = (
     int,
     float,
@@ -69,7 +69,7 @@ def _rare_text(value: Any) -> str:
     if isinstance(value, PRINTED):
         return str(value)
     settled = plain(value)
-    if type(settled) in Plain:
+    if type(settled) in PLAIN:
         return text(settled)
     if isinstance(value, Mapping):
         return to_json(value)
@@ -77,8 +77,8 @@ def _rare_text(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """An expression's value as data: iterators, tuples, sets and views become lists, the rest stays the object it is."""
-    if type(value) in Plain:
+    """An expression's value as data: iterators, tuples, sets and views become lists, the rest stays as it is."""
+    if type(value) in PLAIN:
         return value
     if isinstance(value, Undefined):
         return str(value)  # raises: strict
@@ -122,6 +122,6 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, pathlib.PurePath | datetime.timedelta | fractions.Fraction | datetime.date | datetime.time):
         return str(value)
     settled = plain(value)
-    if type(settled) in Plain:
+    if type(settled) in PLAIN:
         return settled
     raise TemplateError(f"a value of type {type(value).__name__} cannot be written as JSON")
