@@ -19,7 +19,7 @@ def plan(
 ) -> int:
     """Say what a run would do: rows, requests, tokens and cost low-high; no call is made."""
     from synth_cli.run.explain import as_json, as_text, explain
-    from synth_cli.run.job import RunOptions
+    from synth_cli.run.options import RunOptions
 
     options = RunOptions(sets=tuple(sets or ()), profile=profile, limit=limit, simulate=simulate, state_dir=state_dir)
     outlook = explain(spec, options, environ=os.environ)

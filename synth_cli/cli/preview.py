@@ -24,7 +24,7 @@ def preview(
     json: Json = False,
 ) -> int:
     """Show the rendered messages and the request body of the first rows."""
-    from synth_cli.run.job import RunOptions
+    from synth_cli.run.options import RunOptions
     from synth_cli.run.preview import as_json, as_text, look
 
     options = RunOptions(sets=tuple(sets or ()), profile=profile, simulate=simulate)

@@ -31,7 +31,7 @@ def report(
     """Show the last run's report again."""
     if html is not None:
         raise UsageError("--html: not in this version yet")
-    from synth_cli.run.job import RunOptions
+    from synth_cli.run.options import RunOptions
     from synth_cli.run.show import last_report, markdown, show
 
     options = RunOptions(sets=tuple(sets or ()), profile=profile, simulate=simulate, state_dir=state_dir)

@@ -46,7 +46,8 @@ def run(
     for given, name in ((no_wait, "--no-wait"), (shard, "--shard")):
         if given:
             raise UsageError(f"{name}: not in this version yet")
-    from synth_cli.run.job import RunOptions, run_job
+    from synth_cli.run.job import run_job
+    from synth_cli.run.options import RunOptions
     from synth_cli.run.show import display, show
 
     options = RunOptions(

@@ -17,7 +17,7 @@ def status(
     json: Json = False,
 ) -> int:
     """Say where the job stands; nothing is asked and nothing is changed."""
-    from synth_cli.run.job import RunOptions
+    from synth_cli.run.options import RunOptions
     from synth_cli.run.status import as_json, as_text, stand
 
     options = RunOptions(sets=tuple(sets or ()), profile=profile, simulate=simulate, state_dir=state_dir)

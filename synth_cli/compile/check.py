@@ -172,11 +172,11 @@ class _Checked:
         model = model_of(step)
         if model.name in self.loaded.spec.models:
             return
+        settings = settings_of(step, model)
         try:
-            self.rooms.provider_of(model.name, backend_of(step, model))
+            self.rooms.provider_of(model.name, backend_of(step, model), base_url=settings.base_url)
         except SynthError as error:
             yield self._problem(self.at("model"), error.message, error.hint)
-        settings = settings_of(step, model)
         engine = engine_of(step, model, settings)
         yield from self._engine_params(step.backend_params, engine, self.at("backend_params"))
         if isinstance(members, type(model)):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from synth_cli.core.request import Constraint, Terms
 from synth_cli.errors import Problem, SpecError
@@ -16,8 +16,14 @@ from synth_cli.spec.model import Input, Model, Response, Step
 from synth_cli.spec.schema import SchemaError, schema_of
 from synth_cli.template import Templates
 
-ProviderOf = Callable[[str, str | None], tuple[str, str]]
-"""(model as written, backend or None) → (backend, the model's own name)."""
+
+
+class ProviderOf(Protocol):
+    """(model as written, backend or None) → (backend, the model's own name); raises UsageError for an unknown one."""
+
+    def __call__(self, model: str, backend: str | None, *, base_url: str | None = None) -> tuple[str, str]: ...
+
+
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -102,7 +108,7 @@ def step_plan(step: Step, loaded: Loaded, provider_of: ProviderOf) -> StepPlan:
     """One step with its model's own settings merged in."""
     model = model_of(step)
     settings = settings_of(step, model)
-    backend, name = provider_of(model.name, backend_of(step, model))
+    backend, name = provider_of(model.name, backend_of(step, model), base_url=settings.base_url)
     schema = schema_in(step.response, loaded)
     params = {**(step.generation_params or {}), **(model.generation_params or {})}
     terms = Terms(

@@ -45,9 +45,7 @@ class Drafter:
         choice = step.response.choice if step.response is not None else None
         self._choice = templates.value(choice) if isinstance(choice, str) else None
         parts = (self._system, self._user, self._messages, self._tools, self._choice)
-        self._per_sample = any(
-            part is not None and ({"sample"} & part.reserved or part.draws) for part in parts
-        )
+        self._per_sample = any(part is not None and "sample" in part.reserved for part in parts)
 
     def drafts(self, row: Row) -> tuple[Draft, ...] | Fault:
         """One draft for each sample, or why the row cannot be asked."""

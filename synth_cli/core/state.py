@@ -71,7 +71,10 @@ def fold(outcomes: Iterable[tuple[Outcome, bool]]) -> History:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
+    """The first valid reply, and what it says."""
+
     replied: Replied
+    reply: Reply
     value: Any
 
 
@@ -106,9 +109,10 @@ def standing(
     """What the facts about a request come to under today's spec: the first valid reply wins."""
     verdict: Verdict | None = None
     for replied in history.replies:
-        verdict = judge(read(replied.answer))
+        reply = read(replied.answer)
+        verdict = judge(reply)
         if isinstance(verdict, Valid):
-            return Answered(replied, verdict.value)
+            return Answered(replied, reply, verdict.value)
     latest = history.replies[-1] if history.replies else None
     invalid = verdict if isinstance(verdict, Invalid) else None
     last_fault = history.faults[-1] if history.faults else None

@@ -45,10 +45,21 @@ class Passed:
 
 
 class Feed:
-    """The tasks of one step. Each row is noted in the worksheet with its requests, for the second pass."""
+    """The tasks of one step. Each row is noted in the worksheet with its requests, for the second pass.
+
+    `only`: the index of the one row that is wanted; the others are drafted to tell it apart from its equals.
+    """
 
     def __init__(
-        self, step: str, rows: Iterator[Row], drafter: Drafter, worksheet: Worksheet, ledger: Ledger, policy: Policy
+        self,
+        step: str,
+        rows: Iterator[Row],
+        drafter: Drafter,
+        worksheet: Worksheet,
+        ledger: Ledger,
+        policy: Policy,
+        *,
+        only: int | None = None,
     ) -> None:
         self._step = step
         self._rows = rows
@@ -56,6 +67,7 @@ class Feed:
         self._worksheet = worksheet
         self._ledger = ledger
         self._policy = policy
+        self._only = only
         self.passed = Passed()
 
     def __iter__(self) -> Iterator[Task]:
@@ -68,30 +80,43 @@ class Feed:
         """Every request with what is known of it, in input order."""
         while chunk := list(islice(self._rows, CHUNK)):
             yield from self._chunk(chunk)
-        self._worksheet.flush()
         self.passed.complete = True
 
     def _chunk(self, rows: Sequence[Row]) -> Iterator[tuple[Request, Row, int, History]]:
         drafted = [(row, self._drafter.drafts(row)) for row in rows]
         drafts = [(row, draft) for row, made in drafted if not isinstance(made, Fault) for draft in made]
-        refused = {row.index: made for row, made in drafted if isinstance(made, Fault)}
         requests = self._identify([draft for _, draft in drafts])
-        self._worksheet.add_rows(rows, faults=refused, step=self._step)
-        self._worksheet.bind(
-            [(row.index, draft.sample, request.id) for (row, draft), request in zip(drafts, requests, strict=True)],
-            step=self._step,
-        )
+        if self._only is not None:
+            drafted = [one for one in drafted if one[0].index == self._only]
+            kept = [pair for pair in zip(drafts, requests, strict=True) if pair[0][0].index == self._only]
+            drafts, requests = [one for one, _ in kept], [request for _, request in kept]
+        refused = self._note(drafted, requests)
         histories = self._ledger.histories([request.id for request in requests])
         passed = self.passed
-        passed.rows += len(rows)
-        passed.refused += len(refused)
+        passed.rows += len(drafted)
+        passed.refused += refused
         passed.requests += len(requests)
         for (row, draft), request in zip(drafts, requests, strict=True):
             yield request, row, draft.sample, histories.get(request.id, NOTHING)
 
+    def _note(self, drafted: Sequence[tuple[Row, tuple[Draft, ...] | Fault]], requests: Sequence[Request]) -> int:
+        """Writes the rows and what they became into the worksheet; returns how many could not be drafted."""
+        worksheet, ids = self._worksheet, iter(requests)
+        positions = worksheet.add([row for row, _ in drafted], step=self._step)
+        bound, refused = [], []
+        for position, (_, made) in zip(positions, drafted, strict=True):
+            if isinstance(made, Fault):
+                refused.append((position, made))
+            else:
+                bound.append((position, [next(ids).id for _ in made]))
+        worksheet.bind(bound, step=self._step)
+        if refused:
+            worksheet.fail(refused, step=self._step)
+        return len(refused)
+
     def _identify(self, drafts: Sequence[Draft]) -> list[Request]:
         contents = [draft.content(self._policy.epoch) for draft in drafts]
-        draws = self._worksheet.tally(contents)
+        draws = self._worksheet.tally(contents, space=self._step)
         return [identify(*three) for three in zip(drafts, contents, draws, strict=True)]
 
     def _task(self, request: Request, context: Context, history: History) -> Task | None:

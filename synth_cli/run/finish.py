@@ -1,0 +1,197 @@
+"""The second pass: rows in input order, joined by id with what the ledger holds, shaped into output rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from synth_cli.compile.requests import OVERRIDE, Drafter
+from synth_cli.core.events import Faulted, Outcome, Replied
+from synth_cli.core.reply import Fault, FaultKind
+from synth_cli.core.request import Message
+from synth_cli.core.row import Context, Finished, Row, Sampled
+from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, standing
+from synth_cli.outputs.candidate import Sink
+from synth_cli.report.causes import Causes
+from synth_cli.responses.shape import Shaper
+from synth_cli.run.feed import Policy
+from synth_cli.stores.ledger import SqliteLedger
+from synth_cli.stores.worksheet import Worksheet
+
+CHUNK = 128
+SHOWN = 256
+"""Characters of a data URL that failed.jsonl shows."""
+NOT_ASKED = Fault(FaultKind.MISSING, "not answered yet; run again to ask")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the rows: `rows_in`, `failed`, `kept` and `unasked` count input rows, the others output rows."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    filtered: int = 0
+    failed: int = 0
+    kept: int = 0
+    """Failed, and in the output all the same."""
+    unasked: int = 0
+    """Failed only because some of their requests have not been asked yet."""
+    causes: Causes = field(default_factory=Causes)
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """All that the second pass needs of a step."""
+
+    step: str
+    drafter: Drafter
+    shaper: Shaper
+    policy: Policy
+    worksheet: Worksheet
+    ledger: SqliteLedger
+    needs_messages: bool
+    """Whether anybody reads the messages really sent (`_synth`, `reply.messages`)."""
+
+    def rows(self) -> Iterator[tuple[Row, Sequence[Sampled], Finished]]:
+        """Each input row in order with its samples and what they became."""
+        chunk: list[tuple[Row, Sequence[bytes], Fault | None]] = []
+        for one in self.worksheet.rows(self.step):
+            chunk.append(one)
+            if len(chunk) == CHUNK:
+                yield from self._chunk(chunk)
+                chunk = []
+        yield from self._chunk(chunk)
+
+    def _chunk(
+        self, chunk: Sequence[tuple[Row, Sequence[bytes], Fault | None]]
+    ) -> Iterator[tuple[Row, Sequence[Sampled], Finished]]:
+        histories = self.ledger.histories([id for _, ids, _ in chunk for id in ids])
+        for row, ids, refused in chunk:
+            if refused is not None:
+                sampled = [Sampled(b"", 0, cause=refused)]
+            else:
+                sampled = [
+                    self._sampled(row, sample, id, histories.get(id, NOTHING)) for sample, id in enumerate(ids)
+                ]
+            yield row, sampled, self.shaper.finish(carried(row), sampled)
+
+    def _sampled(self, row: Row, sample: int, id: bytes, history: History) -> Sampled:
+        policy, context = self.policy, Context(row, sample)
+        stands = standing(
+            history, lambda reply: policy.judge(context, reply), policy.read, max_retries=policy.max_retries
+        )
+        attempts = len(history.replies) + len(history.faults)
+        if isinstance(stands, Answered):
+            replied = stands.replied
+            messages = self._messages(row, sample, replied) if self.needs_messages else ()
+            return Sampled(id, sample, stands.value, stands.reply, replied, attempts=attempts, messages=messages)
+        if isinstance(stands, Failed):
+            return Sampled(id, sample, cause=stands.cause, attempts=attempts)
+        return Sampled(id, sample, cause=NOT_ASKED, attempts=attempts)
+
+    def _messages(self, row: Row, sample: int, replied: Replied | None) -> tuple[Message, ...]:
+        if replied is not None and replied.messages is not None:
+            return replied.messages
+        drafts = self.drafter.drafts(row)
+        if isinstance(drafts, Fault):
+            return ()
+        draft = drafts[sample]
+        return draft.messages if draft.prompt is None else ({"role": "user", "content": draft.prompt},)
+
+    def failure(self, row: Row, sampled: Sampled, cause: Fault | Invalid) -> bytes:
+        """One line of failed.jsonl: the row, its messages, and the real error of each attempt."""
+        attempts = [self._attempt(row, sampled.sample, outcome) for outcome in self.ledger.attempts(sampled.request_id)]
+        line = {
+            "row": row.values,
+            "index": row.index,
+            "sample": sampled.sample,
+            "request_id": sampled.request_id.hex() or None,
+            "error": words(cause),
+            "messages": [_shortened(message) for message in self._messages(row, sampled.sample, None)],
+            "attempts": attempts,
+        }
+        return orjson.dumps(line, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
+
+    def _attempt(self, row: Row, sample: int, outcome: Outcome) -> Mapping[str, Any]:
+        common = {"attempt": outcome.attempt, "at": outcome.at, "latency": round(outcome.latency, 6)}
+        if isinstance(outcome, Faulted):
+            raw = outcome.answer.body.decode(errors="replace") if outcome.answer is not None else None
+            fault = outcome.fault
+            return {**common, "error": words(fault), "status": fault.status, "raw": raw}
+        reply = self.policy.read(outcome.answer)
+        verdict = self.policy.judge(Context(row, sample), reply)
+        error = words(verdict) if isinstance(verdict, Invalid) else None
+        return {
+            **common,
+            "error": error,
+            "answer": reply.text,
+            "finish_reason": reply.finish_reason,
+            "raw": outcome.answer.body.decode(errors="replace"),
+        }
+
+
+def carried(row: Row) -> Row:
+    """The row without the column that was meant for the model alone."""
+    if OVERRIDE not in row.values:
+        return row
+    return replace(row, values={name: value for name, value in row.values.items() if name != OVERRIDE})
+
+
+def words(cause: Fault | Invalid) -> str:
+    """A cause in one line."""
+    return f"{cause.kind}: {cause.message if isinstance(cause, Fault) else cause.reason}"
+
+
+def write(second: Second, sinks: Sequence[Sink], failed: Path) -> Counts:
+    """Writes the candidates' rows and failed.jsonl; memory stays flat."""
+    counts = Counts()
+    pending: list[Mapping[str, Any]] = []
+    with failed.open("wb") as failures:
+        for row, sampled, finished in second.rows():
+            counts.rows_in += 1
+            counts.filtered += finished.filtered
+            counts.rows_out += len(finished.rows)
+            pending.extend(finished.rows)
+            if finished.failures:
+                counts.failed += 1
+                counts.kept += bool(finished.rows)
+                counts.unasked += all(cause is NOT_ASKED for _, cause in finished.failures)
+                by_sample = {one.sample: one for one in sampled}
+                for sample, cause in finished.failures:
+                    counts.causes.add(cause)
+                    failures.write(second.failure(row, by_sample[sample], cause))
+            if len(pending) >= CHUNK:
+                _flush(sinks, pending)
+        _flush(sinks, pending)
+    if not counts.failed:
+        failed.unlink()
+    return counts
+
+
+def _flush(sinks: Sequence[Sink], rows: list[Mapping[str, Any]]) -> None:
+    for sink in sinks:
+        sink.write(rows)
+    rows.clear()
+
+
+def _shortened(message: Message) -> Message:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    return {**message, "content": [_short_part(part) for part in content]}
+
+
+def _short_part(part: Any) -> Any:
+    if isinstance(part, Mapping):
+        return {key: _short_part(value) for key, value in part.items()}
+    if isinstance(part, str) and part.startswith("data:") and len(part) > SHOWN:
+        return f"{part[:64]}… ({len(part)} characters)"
+    return part
+
+
+def _plain(value: Any) -> str:
+    return f"<{type(value).__name__}>"

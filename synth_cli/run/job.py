@@ -1,0 +1,94 @@
+"""`synth run`: advance a job as far as it can be, publish what is accepted, and report what happened."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+from synth_cli.compile.plan import Plan
+from synth_cli.core.events import RoundClosed, RunClosed
+from synth_cli.core.work import Ending
+from synth_cli.errors import AuthError, BelowFloor, BudgetReached, Interrupted, SynthError, Unfinished
+from synth_cli.report.figures import Report
+from synth_cli.report.live import Display
+from synth_cli.run.asking import Asked, ask
+from synth_cli.run.opening import opened
+from synth_cli.run.options import RunOptions
+from synth_cli.run.publishing import Verdict, finish
+from synth_cli.run.reporting import assemble, write_report
+from synth_cli.run.running import Running
+from synth_cli.run.wire import wire
+
+FINISHED = frozenset({0, 1})
+"""Exit codes after which nothing is left to do: the round is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended: its report, the report as JSON, and what kept it from being accepted."""
+
+    report: Report
+    json: bytes
+    error: SynthError | None
+
+
+def run_job(
+    path: Path, options: RunOptions, *, environ: Mapping[str, str], display: Callable[[Plan], Display]
+) -> Ended:
+    """Runs the job of a spec file. Raises `SynthError` only for what happens before there is anything to report."""
+    with opened(path, options, environ) as running:
+        return _advance(running, environ, display(running.plan))
+
+
+def _advance(running: Running, environ: Mapping[str, str], display: Display) -> Ended:
+    error: SynthError | None = None
+    verdict, asked = Verdict(), Asked()
+    with wire(running) as wired:
+        try:
+            asked = ask(wired, running, display, environ, chance=random.random)
+            error = ended_by(asked, running.plan)
+            if error is None:
+                verdict = finish(wired, running)
+                error = verdict.error
+        except SynthError as raised:
+            error = raised
+        code, now = code_of(error), time.time()
+        closing = [RunClosed(running.run, code, now)]
+        running.ledger.append([*closing, RoundClosed(running.round, now)] if code in FINISHED else closing)
+        report = assemble(running, wired, asked, verdict, error, code, now)
+    return Ended(report, write_report(running.folder, report), error)
+
+
+def code_of(error: SynthError | None) -> int:
+    """The exit code that a run ends with."""
+    if error is None:
+        return 0
+    return 128 + error.signum if isinstance(error, Interrupted) else error.exit_code
+
+
+def ended_by(asked: Asked, plan: Plan) -> SynthError | None:
+    """What stopped the asking, as the error that ends the run; None when all was asked."""
+    ending: Ending | None = asked.ending
+    if ending is None:
+        return None
+    again = f"run again to go on: synth run {plan.loaded.path.name}"
+    match ending.why:
+        case "fault":
+            return AuthError(ending.message, hint="mend it and run again: what is answered stays answered")
+        case "budget":
+            return BudgetReached(
+                f"budget reached: {ending.message}",
+                hint="raise the budget and run again, or publish what is answered with --no-calls",
+            )
+        case "deadline":
+            return Unfinished(ending.message, hint=again)
+        case "stopped":
+            return Interrupted("stopped; everything answered is kept", signum=asked.signum or 2, hint=again)
+        case "hopeless" | "on_failure":
+            return BelowFloor(ending.message, hint="mend it and run again: what is answered stays answered")
+        case _:
+            assert_never(ending.why)

@@ -1,0 +1,91 @@
+"""Opening a run: the lock, the ledger, the round it belongs to, its folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
+
+from synth_cli.compile.plan import Plan
+from synth_cli.core.events import RoundOpened, RunOpened
+from synth_cli.core.rounds import Rounds
+from synth_cli.outputs.places import check
+from synth_cli.run.journal import Journal
+from synth_cli.run.options import RunOptions
+from synth_cli.run.prepare import prepare
+from synth_cli.run.publishing import roll_forward
+from synth_cli.run.running import Running
+from synth_cli.run.wire import reachable
+from synth_cli.stores.folder import StateFolder
+from synth_cli.stores.ledger import SqliteLedger
+
+
+def state_of(plan: Plan, options: RunOptions) -> StateFolder:
+    """The job's state folder, made by the first run."""
+    return StateFolder.locate(plan.loaded.path, plan.name, options.state_dir, simulated=options.simulate)
+
+
+@contextmanager
+def opened(path: Path, options: RunOptions, environ: Mapping[str, str]) -> Iterator[Running]:
+    """A run of the job in a spec file. What can be found wrong is found before anything is opened or spent."""
+    plan = prepare(path, options, environ)
+    if not options.no_calls:
+        reachable(plan, options, environ)
+    for target in plan.outputs:
+        check(target, plan.folder)
+    state = state_of(plan, options)
+    with state.lock(), SqliteLedger(state.ledger_path) as ledger:
+        notes = (*ledger.warnings, *roll_forward(ledger, plan))
+        running = _open(plan, options, state, ledger, notes)
+        try:
+            yield running
+        finally:
+            running.journal.close()
+            running.folder.worksheet_path.unlink(missing_ok=True)
+
+
+def _open(
+    plan: Plan, options: RunOptions, state: StateFolder, ledger: SqliteLedger, notes: tuple[str, ...]
+) -> Running:
+    """Opens the run, and a round unless one goes on."""
+    now = time.time()
+    rounds = ledger.standing()
+    epoch = epoch_of(rounds, fresh=options.fresh)
+    if not rounds.open:
+        ledger.append([RoundOpened(rounds.present_round, epoch, now)])
+    run = rounds.next_run
+    folder = state.new_run(run, now)
+    ledger.append([RunOpened(run, rounds.present_round, folder.relative, now, options.simulate)])
+    state.drop_spools(besides=rounds.present_round)
+    folder.plan_path.write_bytes(plan_json(plan, options))
+    journal = Journal(folder.log_path)
+    journal.write(f"run {run} of {plan.name}, round {rounds.present_round}, epoch {epoch}")
+    for note in notes:
+        journal.write(note)
+    return Running(plan, options, state, folder, ledger, run, rounds.present_round, epoch, now, journal, notes)
+
+
+def plan_json(plan: Plan, options: RunOptions) -> bytes:
+    """What the run was asked to do, without secrets."""
+    said = {
+        "name": plan.name,
+        "spec": str(plan.loaded.path),
+        "effective": plan.loaded.effective(),
+        "steps": [
+            {"name": step.name, "engine": step.engine, "backend": step.terms.backend, "model": step.terms.model}
+            for step in plan.steps
+        ],
+        "outputs": list(plan.outputs),
+        "limits": asdict(plan.limits),
+        "options": {key: value for key, value in asdict(options).items() if value not in (None, False, ())},
+    }
+    return orjson.dumps(said, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str)
+
+
+def epoch_of(rounds: Rounds, *, fresh: bool) -> int:
+    """`--fresh` goes on with an epoch that is not complete, and starts a new one after a complete one."""
+    return rounds.epoch + 1 if fresh and not rounds.open and rounds.round else rounds.epoch

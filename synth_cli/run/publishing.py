@@ -1,0 +1,113 @@
+"""The end of a run that asked all there was to ask: rows are written, judged against what was asked for, published."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from synth_cli.compile.plan import Acceptance, Plan
+from synth_cli.core.events import Published
+from synth_cli.errors import BelowFloor, SynthError
+from synth_cli.outputs.places import exists
+from synth_cli.outputs.publish import Provenance, last_published, publish, refusal
+from synth_cli.outputs.publish import roll_forward as roll
+from synth_cli.outputs.sinks import sink
+from synth_cli.run.finish import Counts, write
+from synth_cli.run.running import Running
+from synth_cli.run.wire import Wired
+from synth_cli.stores.ledger import SqliteLedger
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the second pass came to. `published` are the outputs as written, `kept` candidates that stay in the run's folder."""
+
+    counts: Counts = field(default_factory=Counts)
+    published: tuple[str, ...] = ()
+    kept: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+    error: SynthError | None = None
+
+
+def finish(wired: Wired, running: Running) -> Verdict:
+    """Writes candidates, and publishes them when they are accepted."""
+    plan, folder = running.plan, running.folder
+    with ExitStack() as discarding:
+        sinks = [sink(target, folder.path) for target in plan.outputs]
+        for one in sinks:
+            discarding.callback(one.discard)
+        counts = write(wired.second, sinks, folder.failed_path)
+        if counts.rows_in and counts.failed == counts.rows_in and not counts.rows_out:
+            return Verdict(counts, error=below(counts, plan.acceptance))
+        candidates = [one.close() for one in sinks]
+    error = below(counts, plan.acceptance)
+    kept = tuple(candidate.path for candidate in candidates)
+    if error is not None and plan.acceptance.floor:
+        return Verdict(counts, kept=kept, error=error)
+    new = Provenance(counts.rows_out, running.options.simulate, running.options.limit is not None, time.time())
+    refused = _refused(running, new)
+    if refused:
+        return Verdict(counts, kept=kept, notes=refused, error=error)
+    publish(candidates, run=running.run, provenance=new, append=running.ledger.append, base=plan.folder)
+    return Verdict(counts, published=plan.outputs, error=error)
+
+
+def below(counts: Counts, acceptance: Acceptance) -> BelowFloor | None:
+    """Why the rows are less than what was asked for, or None."""
+    hint = "each one's row, messages and errors are in failed.jsonl of the run's folder"
+    if not acceptance.floor:
+        if not counts.failed:
+            return None
+        return BelowFloor(f"{counts.failed:,} of {counts.rows_in:,} rows failed", hint=hint)
+    rate = counts.failed / counts.rows_in if counts.rows_in else 0.0
+    if counts.rows_out < acceptance.min_rows:
+        return BelowFloor(
+            f"not accepted: {counts.rows_out:,} rows, and accept asks for {acceptance.min_rows:,}; the old output stays",
+            hint=hint,
+        )
+    if acceptance.max_error_rate is not None and rate > acceptance.max_error_rate:
+        return BelowFloor(
+            f"not accepted: {counts.failed:,} of {counts.rows_in:,} rows failed ({rate:.2%}), and accept allows "
+            f"{acceptance.max_error_rate:.2%}; the old output stays",
+            hint=hint,
+        )
+    return None
+
+
+def _refused(running: Running, new: Provenance) -> tuple[str, ...]:
+    """Why a simulated or limited run must leave the outputs that are there."""
+    if not (new.simulated or new.limited):
+        return ()
+    base = running.plan.folder
+    ledgers = [tuple(running.ledger.marks())]
+    other = replace(running.state, simulated=not running.state.simulated).ledger_path
+    if other.exists():
+        with SqliteLedger(other, read_only=True) as ledger:
+            ledgers.append(tuple(ledger.marks()))
+    found: Sequence[str | None] = [
+        refusal(target, last_published(target, base, *ledgers), new)
+        for target in running.plan.outputs
+        if exists(target, base)
+    ]
+    return tuple(reason for reason in found if reason is not None)
+
+
+def roll_forward(ledger: SqliteLedger, plan: Plan) -> tuple[str, ...]:
+    """Ends a publication that a run died in; returns what could not be moved, which the next one overtakes."""
+    publishing = ledger.standing().publishing
+    if publishing is None:
+        return ()
+    refused = roll(publishing, plan.folder)
+    if not refused:
+        ledger.append([Published(publishing.run)])
+    return tuple(error.message for error in refused.values())
+
+
+def shown(path: Path) -> str:
+    """A path as a person would type it from here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

@@ -1,0 +1,112 @@
+"""What a run came to, put together from the ledger's figures and the second pass."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from synth_cli.core.events import RunOpened
+from synth_cli.errors import SynthError
+from synth_cli.report.figures import Output, Report, Rows
+from synth_cli.report.machine import to_json
+from synth_cli.run.asking import Asked
+from synth_cli.run.publishing import Verdict, shown
+from synth_cli.run.running import Running
+from synth_cli.run.wire import Wired, simulated
+from synth_cli.stores.folder import RunFolder
+
+LIBRARIES = ("aiohttp", "jinja2", "litellm", "orjson", "pydantic")
+
+
+def assemble(
+    running: Running,
+    wired: Wired,
+    asked: Asked,
+    verdict: Verdict,
+    error: SynthError | None,
+    code: int,
+    now: float,
+) -> Report:
+    """The report of a run that has ended."""
+    plan, options, spec = running.plan, running.options, running.plan.loaded.spec
+    runs_of_round = sum(
+        mark.round == running.round for mark in running.ledger.marks() if isinstance(mark, RunOpened)
+    )
+    return Report(
+        name=plan.name,
+        spec=shown(plan.loaded.path),
+        exit_code=code,
+        started=running.started,
+        ended=now,
+        exit_reason=error.message if error is not None else "",
+        hint=error.hint if error is not None else "",
+        run=running.run,
+        round=running.round,
+        description=spec.description or "",
+        labels=spec.labels,
+        seed=plan.seed,
+        model=f"{wired.plan.terms.backend}/{wired.plan.terms.model}",
+        engine=wired.plan.engine,
+        simulated=simulated(wired.plan, options),
+        limited=options.limit,
+        rows=rows_of(wired, asked, verdict),
+        traffic=running.ledger.traffic(run=running.run),
+        round_traffic=running.ledger.traffic(round=running.round) if runs_of_round > 1 else None,
+        limits=asked.limits,
+        outputs=outputs_of(running, verdict),
+        folder=shown(running.folder.path),
+        notes=(*running.notes, *asked.notes, *verdict.notes),
+        versions=versions(),
+    )
+
+
+def rows_of(wired: Wired, asked: Asked, verdict: Verdict) -> Rows:
+    """The rows as the second pass found them; of a run that ended before it, as far as the input was read."""
+    passed, counts = wired.feed.passed, verdict.counts
+    if counts.rows_in or passed.complete:
+        return Rows(
+            read=counts.rows_in or passed.rows,
+            out=counts.rows_out,
+            filtered=counts.filtered,
+            failed=counts.failed - counts.unasked,
+            kept=counts.kept,
+            unasked=counts.unasked,
+            reused=passed.answered,
+            causes=counts.causes.ranked(),
+        )
+    failed = passed.failed + passed.refused + (asked.tally.failed if asked.tally is not None else 0)
+    return Rows(read=passed.rows, failed=failed, reused=passed.answered)
+
+
+def outputs_of(running: Running, verdict: Verdict) -> tuple[Output, ...]:
+    """Each output, where its rows are and why."""
+    if verdict.published:
+        return tuple(Output(_short(path), verdict.counts.rows_out) for path in verdict.published)
+    note = verdict.notes[0] if verdict.notes else verdict.error.message if verdict.error is not None else ""
+    return tuple(
+        Output(_short(target), verdict.counts.rows_out, published=False, note=note, candidate=shown(path))
+        for target, path in zip(running.plan.outputs, verdict.kept, strict=False)
+    )
+
+
+def _short(target: str) -> str:
+    return target if "://" in target else shown(Path(target))
+
+
+def versions() -> dict[str, str]:
+    """Of what may matter when a result is to be explained later."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in ("synth-cli", *LIBRARIES):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_report(folder: RunFolder, report: Report) -> bytes:
+    """Writes report.json into the run's folder; returns it."""
+    data = to_json(report)
+    folder.report_path.write_bytes(data + b"\n")
+    return data

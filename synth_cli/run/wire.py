@@ -1,0 +1,182 @@
+"""Joins the rooms: the one place that knows which codec, judge, shaper and store a plan needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from synth_cli.compile.inputs import read as read_input
+from synth_cli.compile.inputs import volatile
+from synth_cli.compile.plan import Limits, Plan, StepPlan, backend_of, model_of
+from synth_cli.compile.requests import Drafter
+from synth_cli.core.budget import Worst
+from synth_cli.core.cost import Price, worst_case
+from synth_cli.core.request import Request
+from synth_cli.core.row import Row
+from synth_cli.errors import UsageError
+from synth_cli.providers.clients import read
+from synth_cli.providers.prices import max_output_tokens, price
+from synth_cli.providers.resolve import Endpoint, resolve
+from synth_cli.responses.feedback import feedback
+from synth_cli.responses.judge import Judge
+from synth_cli.responses.parse import load_parse
+from synth_cli.responses.shape import Shaper
+from synth_cli.run.feed import Feed, Policy
+from synth_cli.run.finish import Second
+from synth_cli.run.options import RunOptions
+from synth_cli.run.running import Running
+from synth_cli.stores.worksheet import Worksheet
+
+LENGTH_PARAMS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+@dataclass(frozen=True)
+class Wired:
+    """The rooms of one step, joined."""
+
+    plan: StepPlan
+    policy: Policy
+    feed: Feed
+    second: Second
+    price: Price | None
+    worst: Worst | None
+    worksheet: Worksheet
+
+
+def simulated(plan: StepPlan, options: RunOptions) -> bool:
+    """Whether the simulated model answers, because the spec or the command line says so."""
+    return options.simulate or plan.terms.backend == "simulator"
+
+
+def endpoint(
+    plan: StepPlan, options: RunOptions, environ: Mapping[str, str], simulator_url: str | None = None
+) -> Endpoint:
+    """Where the step's requests go. Raises AuthError when a key is missing."""
+    model, settings = model_of(plan.step), plan.settings
+    return resolve(
+        model.name,
+        backend=backend_of(plan.step, model),
+        base_url=settings.base_url,
+        api_key=settings.api_key,
+        headers=settings.headers,
+        timeout=settings.request_timeout,
+        stream=settings.stream,
+        environ=environ,
+        simulated_url=simulator_url,
+    )
+
+
+def reachable(plan: Plan, options: RunOptions, environ: Mapping[str, str]) -> None:
+    """Finds a missing key before anything is opened or written."""
+    for step in plan.steps:
+        if not simulated(step, options):
+            endpoint(step, options, environ)
+
+
+@contextmanager
+def wire(running: Running) -> Iterator[Wired]:
+    """The rooms of the plan's step, over a worksheet that lives as long as the run."""
+    plan, step = running.plan, running.plan.steps[0]
+    with Worksheet(running.folder.worksheet_path) as worksheet:
+        policy = policy_of(step, running)
+        drafter = Drafter(step, plan.folder)
+        paid = price_of(step, running.options)
+        yield Wired(
+            plan=step,
+            policy=policy,
+            feed=Feed(
+                step.name,
+                rows_of(running, worksheet.tally),
+                drafter,
+                worksheet,
+                running.ledger,
+                policy,
+                only=running.options.only,
+            ),
+            second=second_of(running, step, drafter, policy, worksheet),
+            price=paid,
+            worst=worst_of(step, paid, plan.limits),
+            worksheet=worksheet,
+        )
+
+
+def policy_of(step: StepPlan, running: Running) -> Policy:
+    response = step.step.response
+    return Policy(
+        max_retries=step.settings.max_retries,
+        retry_failed=running.options.retry_failed,
+        epoch=running.epoch,
+        judge=Judge(step.step, step.templates, step.schema),
+        read=read,
+        reask=feedback if response is not None and response.feedback else None,
+    )
+
+
+def second_of(running: Running, step: StepPlan, drafter: Drafter, policy: Policy, worksheet: Worksheet) -> Second:
+    plan = running.plan
+    metadata = plan.loaded.spec.output.metadata
+    parse = load_parse(step.step.parse, plan.folder) if step.step.parse is not None else None
+    shaper = Shaper(step.step, step.templates, step.schema, parse=parse, metadata=metadata)
+    return Second(step.name, drafter, shaper, policy, worksheet, running.ledger, shaper.needs_messages)
+
+
+def rows_of(running: Running, tally: Callable[..., list[int]]) -> Iterator[Row]:
+    """The input's rows; of a source that may change between two readings, those that the round began with."""
+    plan = running.plan
+    rows = read_input(plan.source, folder=plan.folder, seed=plan.seed, templates=plan.templates, tally=tally)
+    if volatile(plan.source):
+        spool = running.state.spool(running.round, running.source_key)
+        if not spool.complete:
+            spool.write(rows)
+        rows = spool.rows()
+    return rows if running.options.only is None else until(rows, running.options.only)
+
+
+def until(rows: Iterator[Row], index: int) -> Iterator[Row]:
+    """Rows up to and with the one of this index: those before it decide which of its equals it is."""
+    for row in rows:
+        yield row
+        if row.index == index:
+            return
+
+
+def price_of(step: StepPlan, options: RunOptions) -> Price | None:
+    """USD per token; what the simulated model answers costs nothing."""
+    if simulated(step, options):
+        return Price(0.0, 0.0)
+    settings, terms = step.settings, step.terms
+    return price(terms.backend, terms.model, in_mtok=settings.in_mtok_cost, out_mtok=settings.out_mtok_cost)
+
+
+def most_output(step: StepPlan) -> int | None:
+    """Most tokens of one answer: the spec's own limit, or the model's."""
+    for source in (step.terms.params, {"max_tokens": step.settings.max_tokens}):
+        for name in LENGTH_PARAMS:
+            if isinstance(source.get(name), int):
+                return int(source[name])
+    return max_output_tokens(step.terms.backend, step.terms.model)
+
+
+def worst_of(step: StepPlan, paid: Price | None, limits: Limits) -> Worst | None:
+    """The worst case of a request, where there is a budget to hold it against. Raises UsageError if it is unknown."""
+    if limits.cost is None and limits.tokens is None:
+        return None
+    model = f"{step.terms.backend}/{step.terms.model}"
+    if limits.cost is not None and paid is None:
+        raise UsageError(
+            f"the price of {model} is not known, so a cost budget cannot be kept",
+            hint="give backend_params.in_mtok_cost and out_mtok_cost, in USD per million tokens",
+        )
+    most = most_output(step)
+    if most is None:
+        raise UsageError(
+            f"nobody knows how long an answer of {model} may be, so a budget cannot be kept",
+            hint="give generation_params.max_tokens",
+        )
+
+    def worst(request: Request) -> tuple[float, int]:
+        own = next((request.terms.params[n] for n in LENGTH_PARAMS if n in request.terms.params), None)
+        return worst_case(request.input_bytes, own if isinstance(own, int) else most, paid)
+
+    return worst
