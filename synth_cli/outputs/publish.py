@@ -65,17 +65,6 @@ def roll_forward(publishing: Publishing, base: Path) -> Mapping[str, SynthError]
     return refused
 
 
-def unfinished(marks: Iterable[Fact]) -> Publishing | None:
-    """The publication that a run died in; one that a later publication has overtaken stays undone."""
-    last: Publishing | None = None
-    for mark in marks:
-        if isinstance(mark, Publishing):
-            last = mark
-        elif isinstance(mark, Published) and last is not None and mark.run == last.run:
-            last = None
-    return last
-
-
 def last_published(target: str, base: Path, *ledgers: Iterable[Fact]) -> Provenance | None:
     """How the file at `target` was made, as far as these ledgers (the real one, the simulated one) know."""
     name = name_of(target, base)

@@ -13,6 +13,8 @@ from synth_cli.core.state import Invalid
 MOST = 1000
 """Different causes told apart; what comes after counts as `OTHER`."""
 OTHER = "other causes"
+CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+"""A provider's words may hold what would steer a terminal."""
 EXAMPLE = 300
 """Characters kept of an example's words."""
 
@@ -99,7 +101,7 @@ def detail(cause: Fault | Invalid) -> str:
 
 def words(cause: Fault | Invalid) -> str:
     """The cause's own words on one line."""
-    said = re.sub(r"\s+", " ", cause.message if isinstance(cause, Fault) else cause.reason).strip()
+    said = CONTROL.sub(" ", cause.message if isinstance(cause, Fault) else cause.reason).strip()
     return said if len(said) <= EXAMPLE else said[: EXAMPLE - 1] + "…"
 
 

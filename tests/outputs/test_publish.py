@@ -14,7 +14,7 @@ from synth_cli.core.events import Fact, Published, Publishing, RunOpened
 from synth_cli.errors import MissingExtra, SetupError, UsageError
 from synth_cli.outputs.candidate import Candidate
 from synth_cli.outputs.places import check, exists, name_of, put, shown
-from synth_cli.outputs.publish import Provenance, last_published, publish, refusal, roll_forward, unfinished
+from synth_cli.outputs.publish import Provenance, last_published, publish, refusal, roll_forward
 
 FULL = Provenance(rows=100, at=5.0)
 
@@ -78,8 +78,8 @@ def test_rolls_forward(tmp_path: Path, moved: int, monkeypatch: pytest.MonkeyPat
         patch.setattr(os, "replace", dying)
         with pytest.raises(Crash):
             publish(candidates, run=1, provenance=FULL, append=append, base=tmp_path)
-    publishing = unfinished(facts)
-    assert publishing is not None
+    [publishing] = facts
+    assert isinstance(publishing, Publishing)
     for _ in range(2):
         assert roll_forward(publishing, tmp_path) == {}
         assert tree(tmp_path) == {"a.jsonl": "new a.jsonl", "a.csv": "new a.csv"}
@@ -95,8 +95,8 @@ def test_one_of_two_refused(tmp_path: Path) -> None:
     assert str(caught.value) == "cannot write a.csv: Is a directory"
     assert tree(tmp_path) == {"a.jsonl": "new a.jsonl", ".synth/run/a.csv": "new a.csv"}
     (tmp_path / "a.csv").rmdir()
-    publishing = unfinished(facts)
-    assert publishing is not None
+    [publishing] = facts
+    assert isinstance(publishing, Publishing)
     assert roll_forward(publishing, tmp_path) == {}
     assert tree(tmp_path) == {"a.jsonl": "new a.jsonl", "a.csv": "new a.csv"}
 
@@ -220,8 +220,6 @@ def test_last_published(tmp_path: Path) -> None:
         simulated,
         None,
     ]
-    assert unfinished(real) == real[-1]
-    assert unfinished(real[:-1]) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+"""The report as Markdown, for a pull request or a wiki."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+
+from synth_cli.report.figures import Report
+from synth_cli.report.headline import headline
+from synth_cli.report.sections import PRETEND, lines, title
+from synth_cli.report.words import number
+
+
+def markdown(report: Report) -> str:
+    """Ends with a newline."""
+    return "\n".join(_paragraphs(report)) + "\n"
+
+
+def _paragraphs(report: Report) -> Iterator[str]:
+    yield f"# {_safe(report.name)}: {title(report)}"
+    if report.simulated:
+        yield f"\n> **{PRETEND}**"
+    if report.description:
+        yield f"\n{_safe(report.description)}"
+    yield f"\n{_safe(headline(report))}"
+    if report.exit_reason:
+        yield f"\n**{_safe(' '.join(filter(None, (report.exit_reason, report.hint))))}**"
+    yield ""
+    yield from _table(("", ""), ((line.label, line.text) for line in lines(report)))
+    if report.rows.causes:
+        yield "\n## Why rows failed\n"
+        causes = report.rows.causes
+        yield from _table(
+            ("Failed", "Why", "For example"),
+            (
+                (number(cause.count), f"{cause.what} ({cause.detail})" if cause.detail else cause.what, cause.example)
+                for cause in causes
+            ),
+        )
+    yield "\n## Job\n"
+    yield from _table(("", ""), _job(report))
+
+
+def _job(report: Report) -> Iterator[tuple[str, str]]:
+    yield "Spec", report.spec
+    if report.model:
+        yield "Model asked", f"{report.model} ({report.engine})"
+    yield "Seed", str(report.seed)
+    if report.limited is not None:
+        yield "Limit", f"the first {number(report.limited)} rows"
+    yield "Started", _time(report.started)
+    yield "Ended", _time(report.ended)
+    yield "Run, round", f"{report.run}, {report.round}"
+    for name, value in report.labels.items():
+        yield f"Label {name}", value
+    for name, version in report.versions.items():
+        yield name, version
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(header)} |"
+    yield f"|{'|'.join(' --- ' for _ in header)}|"
+    for row in rows:
+        yield f"| {' | '.join(_safe(cell) for cell in row)} |"
+
+
+def _safe(text: str) -> str:
+    """Keeps what is shown from being read as Markdown or HTML."""
+    text = " ".join(text.split())
+    for mark in "\\`*_[]<>|#":
+        text = text.replace(mark, f"&#{ord(mark)};" if mark in "<>|" else f"\\{mark}")
+    return text
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,126 @@
+"""What a report says to people, line by line; the terminal and Markdown differ only in how they set it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from synth_cli.core.figures import Traffic
+from synth_cli.core.ports import RateLimits
+from synth_cli.report.causes import FAULTS
+from synth_cli.report.figures import Report
+from synth_cli.report.headline import balance
+from synth_cli.report.words import cost, counted, duration, latency, number, percent, rate, short
+
+DOT = " · "
+NAMED = 6
+"""Finish reasons and models that are named one by one."""
+PRETEND = "SIMULATED: every answer was made up by the simulator; no model was asked and nothing was paid."
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    label: str
+    text: str
+
+
+def title(report: Report) -> str:
+    state = "done in" if report.exit_code == 0 else f"exit {report.exit_code} after"
+    return f"{state} {duration(report.seconds)}"
+
+
+def lines(report: Report) -> Iterator[Line]:
+    """Only what there is something to say about."""
+    traffic, rows = report.traffic, report.rows
+    yield Line("Rows", _rows(report))
+    if traffic.requests or rows.reused:
+        yield Line("Requests", _requests(traffic, rows.reused))
+    if traffic.replies:
+        yield Line("Tokens", _tokens(traffic))
+        yield Line("Cost", _cost(report))
+    if traffic.latency is not None:
+        own = traffic.latency
+        yield Line("Latency", DOT.join(f"p{n} {latency(s)}" for n, s in ((50, own.p50), (95, own.p95), (99, own.p99))))
+    if traffic.replies:
+        yield Line("Finish", _tally(traffic.finish_reasons, "no reason given"))
+        yield Line("Model", _tally(traffic.models, "not named"))
+    if report.round_traffic is not None:
+        yield Line("Round", _round(report.round_traffic))
+    limits = _limits(report.limits)
+    if limits:
+        yield Line("Limits", limits)
+    for output in report.outputs:
+        made = f"{output.path} ({counted(output.rows, 'row')})"
+        if output.published:
+            yield Line("Wrote", made)
+        else:
+            kept = f"; the rows are in {output.candidate}" if output.candidate else ""
+            yield Line("Not written", f"{output.path}: {output.note or 'not accepted'}{kept}")
+    if report.folder:
+        yield Line("Details", report.folder)
+    for note in report.notes:
+        yield Line("Note", note)
+
+
+def _rows(report: Report) -> str:
+    rows = report.rows
+    parts = [balance(rows)]
+    if rows.failed:
+        parts[0] += f" ({percent(rows.error_rate)})"
+    if rows.kept:
+        parts.append(f"{number(rows.kept)} of the failed kept with nulls")
+    if report.rows_per_second is not None and report.traffic.replies:
+        parts.append(f"{rate(report.rows_per_second)} rows/s")
+    return DOT.join(parts)
+
+
+def _requests(traffic: Traffic, reused: int) -> str:
+    parts = [f"{number(traffic.requests)} sent", f"{number(traffic.replies)} answered"]
+    if traffic.retries:
+        parts.append(counted(traffic.retries, "retry", "retries"))
+    ranked = sorted(traffic.faults.items(), key=lambda item: (-item[1], item[0]))
+    parts += [f"{number(count)} {FAULTS[kind]}" for kind, count in ranked if count]
+    if reused:
+        parts.append(f"{counted(reused, 'answer')} reused")
+    return DOT.join(parts)
+
+
+def _tokens(traffic: Traffic) -> str:
+    usage = traffic.usage
+    read = [f"{short(usage.cached)} cached"] if usage.cached else []
+    read += [f"{short(usage.cache_written)} written to the cache"] if usage.cache_written else []
+    into = f"{short(usage.input)} in" + (f" ({', '.join(read)})" if read else "")
+    out = f"{short(usage.output)} out" + (f" ({short(usage.reasoning)} reasoning)" if usage.reasoning else "")
+    unknown = [f"not known for {counted(traffic.unmetered, 'answer')}"] if traffic.unmetered else []
+    return DOT.join([into, out, *unknown])
+
+
+def _cost(report: Report) -> str:
+    if not report.simulated:
+        return cost(report.traffic)
+    known = report.traffic.known_cost
+    return "nothing (simulated)" if not known else f"nothing (simulated); at real prices {cost(report.traffic)}"
+
+
+def _round(traffic: Traffic) -> str:
+    parts = [f"{counted(traffic.requests, 'request')} over all its runs", _tokens(traffic), cost(traffic)]
+    return DOT.join(parts)
+
+
+def _tally(counts: Mapping[str, int], unnamed: str) -> str:
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{name or unnamed} {number(count)}" for name, count in ranked[:NAMED]]
+    rest = sum(count for _, count in ranked[NAMED:])
+    return DOT.join([*named, *([f"others {number(rest)}"] if rest else [])])
+
+
+def _limits(limits: RateLimits | None) -> str:
+    if limits is None:
+        return ""
+    known = (
+        (limits.requests_per_minute, "requests/min"),
+        (limits.tokens_per_minute, "tokens/min"),
+        (limits.input_tokens_per_minute, "input tokens/min"),
+        (limits.output_tokens_per_minute, "output tokens/min"),
+    )
+    return DOT.join(f"{number(round(value))} {unit}" for value, unit in known if value is not None)

@@ -1,0 +1,64 @@
+"""The report on a terminal: fits 80 columns, without colour where there is no terminal."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from synth_cli.report.figures import Report
+from synth_cli.report.sections import PRETEND, lines, title
+from synth_cli.report.words import number
+
+CAUSES = 8
+"""Failure causes shown; the JSON has all."""
+PLAIN_WIDTH = 100
+"""Columns where there is no terminal to ask."""
+
+
+def show(report: Report, stream: TextIO) -> None:
+    """Writes the report for people; they read it on stderr."""
+    width = None if stream.isatty() else PLAIN_WIDTH
+    console = Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    console.print(render(report))
+
+
+def render(report: Report) -> RenderableType:
+    head = Text.assemble((report.name, "bold"), "  ", (title(report), "green" if report.exit_code == 0 else "red"))
+    parts: list[RenderableType] = ["", head]
+    if report.simulated:
+        parts.append(Text(PRETEND, "yellow"))
+    parts += ["", _figures(report)]
+    if report.rows.causes:
+        parts += ["", _causes(report)]
+    if report.exit_reason:
+        parts += ["", Text(report.exit_reason, "red" if report.exit_code else "")]
+        if report.hint:
+            parts.append(Text(report.hint, "dim"))
+    return Group(*parts, "")
+
+
+def _figures(report: Report) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="cyan", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for line in lines(report):
+        grid.add_row(line.label, Text(line.text))
+    return grid
+
+
+def _causes(report: Report) -> Table:
+    causes = report.rows.causes
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="cyan")
+    table.add_column("Failed", justify="right", no_wrap=True)
+    table.add_column("Why", no_wrap=True)
+    table.add_column("For example", style="dim", no_wrap=True, overflow="ellipsis")
+    for cause in causes[:CAUSES]:
+        why = f"{cause.what} ({cause.detail})" if cause.detail else cause.what
+        table.add_row(number(cause.count), Text(why), Text(cause.example))
+    rest = causes[CAUSES:]
+    if rest:
+        table.add_row(number(sum(cause.count for cause in rest)), f"{len(rest)} more causes", "in report.json")
+    return table
