@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 
@@ -14,7 +15,8 @@ from synth_cli.engines.throttle import Throttle
 class OnlineEngine:
     """Satisfies `Engine`. What it learnt about the endpoint's limits stays for the next `advance`.
 
-    `clock` is the one that the work's waits are on (monotonic seconds), `time_of_day` dates the facts.
+    `clock` is the one that the work's waits are on (monotonic seconds), `time_of_day` dates the facts, and
+    `chance` (0 to 1) spreads pauses.
     """
 
     def __init__(
@@ -24,11 +26,12 @@ class OnlineEngine:
         *,
         clock: Callable[[], float] = time.monotonic,
         time_of_day: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._client = client
         self._clock = clock
         self._time_of_day = time_of_day
-        self._throttle = Throttle(pace, clock())
+        self._throttle = Throttle(pace, clock(), chance)
         self._pool: Pool | None = None
 
     @property

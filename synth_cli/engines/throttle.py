@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -11,20 +12,23 @@ from synth_cli.core.ports import Exchange
 from synth_cli.core.reply import FaultKind
 
 REFUSED: Final = frozenset({FaultKind.RATE_LIMITED, FaultKind.OVERLOADED})
+JITTER: Final = 0.1
+"""Share that chance adds to a pause: runs that share a key must not come back together."""
 BROKEN: Final = frozenset({FaultKind.TIMEOUT, FaultKind.CONNECTION, FaultKind.SERVER_ERROR})
 
 
 class Throttle:
     """A single refused request delays itself alone; only when most are refused does everything pause."""
 
-    __slots__ = ("_pause", "concurrency", "pacer", "rate_limited")
+    __slots__ = ("_chance", "_pause", "concurrency", "pacer", "rate_limited")
 
-    def __init__(self, settings: PaceSettings, now: float) -> None:
+    def __init__(self, settings: PaceSettings, now: float, chance: Callable[[], float]) -> None:
         self.pacer: Final = Pacer(settings, now)
         self.concurrency: Final = Concurrency(fixed=settings.max_concurrent, ceiling=settings.ceiling)
         self.rate_limited = 0
         """Answers 429 so far."""
         self._pause = settings.seconds_to_pause
+        self._chance = chance
 
     def completed(self, exchange: Exchange) -> Exchange:
         """The same; a 429 that names no time to wait is given the settings' one."""
@@ -48,8 +52,9 @@ class Throttle:
         if exchange.limits is not None:
             self.pacer.learn(exchange.limits, sent, now)
         self.pacer.settle(estimate, None if reply is None else reply.usage, now)
-        if trouble == "outage":
-            self.pacer.pause(self.concurrency.outage_pause(), now)
-        elif trouble == "limited":
-            asked = None if fault is None else fault.retry_after
-            self.pacer.pause(self._pause if asked is None else asked, now)
+        if trouble is not None:
+            if trouble == "outage":
+                seconds = self.concurrency.outage_pause()
+            else:
+                seconds = self._pause if fault is None or fault.retry_after is None else fault.retry_after
+            self.pacer.pause(seconds * (1 + JITTER * self._chance()), now)

@@ -131,6 +131,11 @@ def run(
     return sheet, facts, engine
 
 
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+        await asyncio.sleep(0)
+
+
 def fault(kind: FaultKind, **more: float) -> Exchange:
     return Exchange(fault=Fault(kind, "no", **more))  # type: ignore[arg-type]
 
@@ -183,8 +188,7 @@ def test_an_outcome_is_committed_before_the_next_one_comes() -> None:
                 return OK
 
         async def look() -> int:
-            while not facts.groups:
-                await asyncio.sleep(0.01)
+            await until(lambda: facts.groups)
             more.set()
             return len(facts.all)
 
@@ -247,8 +251,7 @@ def test_pace_is_kept() -> None:
         sheet = Sheet(tasks(100), record)
         engine = OnlineEngine(provider, PaceSettings(requests_per_minute=60))
         running = asyncio.create_task(engine.advance(sheet, record))
-        while not facts.groups:
-            await asyncio.sleep(0.005)
+        await until(lambda: facts.groups)
         note, asked = engine.note, len(provider.asked)
         sheet.stop()
         await running
@@ -269,8 +272,7 @@ def test_limits_in_headers_set_the_pace() -> None:
         sheet = Sheet(tasks(100), record)
         engine = OnlineEngine(provider, PaceSettings(max_concurrent=4))
         running = asyncio.create_task(engine.advance(sheet, record))
-        while not facts.groups:
-            await asyncio.sleep(0.005)
+        await until(lambda: facts.groups)
         asked, note = len(provider.asked), engine.note
         sheet.stop()
         await running
@@ -304,8 +306,7 @@ def test_stopped_while_it_waits_it_ends(pace: PaceSettings) -> None:
         sheet = Sheet(tasks(100), record, delay=lambda fault: 3600.0)
         provider = Provider(lambda request, n: fault(FaultKind.OVERLOADED))
         running = asyncio.create_task(OnlineEngine(provider, pace).advance(sheet, record))
-        while not facts.groups:
-            await asyncio.sleep(0.005)
+        await until(lambda: facts.groups)
         sheet.stop()
         await asyncio.wait_for(running, 30)
         return sheet.open
@@ -329,8 +330,7 @@ def test_cancelled_it_gives_back_what_was_in_flight() -> None:
 
         provider = Half(latency=3600.0)
         running = asyncio.create_task(OnlineEngine(provider, PaceSettings(max_concurrent=10)).advance(sheet, record))
-        while provider.open < 10:
-            await asyncio.sleep(0)
+        await until(lambda: provider.open == 10)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
