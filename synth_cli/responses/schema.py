@@ -1,0 +1,130 @@
+"""A JSON Schema as a check of answers, compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Never, TypeAlias
+
+import jsonschema_rs
+
+from synth_cli.errors import UsageError
+
+Mend: TypeAlias = Callable[[Any], Any]
+SHOWN = 3
+"""Problems of one answer that are told: a model mends what it is shown, and few read on."""
+LONGEST = 240
+
+
+class Checker:
+    """Says what is wrong with a value, and gives whole numbers their integer form."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        """Raises UsageError where the schema itself is wrong."""
+        try:
+            self._validator = jsonschema_rs.validator_for(dict(schema), retriever=_offline)
+        except (ValueError, TypeError) as error:
+            message = str(error).partition("\n")[0]
+            raise UsageError(f"response.schema is not a JSON Schema: {message}") from None
+        self._mend = _Integers(schema).of(schema)
+
+    def wrong(self, value: Any) -> str | None:
+        """One line that names each place and what is wrong there; None when it is valid."""
+        if self._validator.is_valid(value):
+            return None
+        found: list[str] = []
+        for error in self._validator.iter_errors(value):
+            if len(found) == SHOWN:
+                found.append("…")
+                break
+            found.append(f"{place(error.instance_path)}: {shortened(error.message)}")
+        return "; ".join(found)
+
+    def mended(self, value: Any) -> Any:
+        """A valid value with 1.0 as 1 where the schema says integer; changes mappings and lists in place."""
+        return value if self._mend is None else self._mend(value)
+
+
+def _offline(uri: str) -> Never:
+    raise ValueError(f"{uri} is not part of the schema, and nothing is fetched")
+
+
+def place(path: Sequence[str | int]) -> str:
+    """`steps[0].minutes`; the root is `answer`."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}"
+    return text.removeprefix(".") or "answer"
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """One line; the end is kept, since it says what was expected."""
+    text = " ".join(text.split())
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 3]} … {text[-(longest - longest // 3) :]}"
+
+
+def resolved(schema: Any, root: Mapping[str, Any]) -> Any:
+    """The schema that a chain of local `$ref` leads to; itself where there is none."""
+    for _ in range(16):
+        reference = schema.get("$ref") if isinstance(schema, Mapping) else None
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            return schema
+        target: Any = root
+        for part in reference.lstrip("#/").split("/"):
+            if part:
+                key = part.replace("~1", "/").replace("~0", "~")
+                target = target.get(key) if isinstance(target, Mapping) else None
+        schema = target
+    return schema
+
+
+class _Integers:
+    """Finds the integers of a schema. JSON knows one kind of number, so a model may say 5.0 for 5."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._seen: set[int] = set()
+
+    def of(self, schema: Any) -> Mend | None:
+        schema = resolved(schema, self._root)
+        if not isinstance(schema, Mapping) or id(schema) in self._seen:
+            # a schema within itself: the outer levels are mended
+            return None
+        self._seen.add(id(schema))
+        try:
+            return self._here(schema)
+        finally:
+            self._seen.discard(id(schema))
+
+    def _here(self, schema: Mapping[str, Any]) -> Mend | None:
+        kinds = schema.get("type")
+        kinds = {kinds} if isinstance(kinds, str) else set(kinds or ())
+        if "integer" in kinds and "number" not in kinds:
+            return _whole
+        fields = {name: self.of(part) for name, part in (schema.get("properties") or {}).items()}
+        mends = [(name, mend) for name, mend in fields.items() if mend is not None]
+        items = self.of(schema.get("items"))
+        # of several alternatives only null is sure not to be meant
+        alternatives = [part for part in schema.get("anyOf") or schema.get("oneOf") or () if part != {"type": "null"}]
+        alternative = self.of(alternatives[0]) if len(alternatives) == 1 else None
+        if not mends and items is None:
+            return alternative
+        return _within(mends, items)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+def _within(fields: list[tuple[str, Mend]], items: Mend | None) -> Mend:
+    def mend(value: Any) -> Any:
+        if type(value) is dict:
+            for name, inner in fields:
+                if name in value:
+                    value[name] = inner(value[name])
+        elif type(value) is list and items is not None:
+            value[:] = [items(item) for item in value]
+        return value
+
+    return mend

@@ -1,0 +1,292 @@
+"""Valid answers → output rows: `each`, then `columns` or `parse`, then `keep_if`; and what becomes of a failed row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from synth_cli.core.reply import Fault, FaultKind
+from synth_cli.core.row import Finished, Row, Sampled
+from synth_cli.core.state import Invalid
+from synth_cli.responses.columns import OVERRIDE, fields, response_columns
+from synth_cli.responses.parse import Parse, parsed
+from synth_cli.responses.view import reply_view, usage_view
+from synth_cli.spec.model import Step
+from synth_cli.template import Scope, Template, TemplateError, Templates
+
+Made: TypeAlias = tuple[dict[str, Any], Mapping[str, Any]]
+"""The response columns of one output row, and `response`, `item`, `reply` as `keep_if` sees them."""
+METADATA = "_synth"
+
+
+class ShapeError(Exception):
+    """One answer has no output row; `fault` says why."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+class Shaper:
+    """Makes a step's output rows. Raises TemplateSyntaxError at once for a template that is wrong in itself.
+
+    `parse` is the loaded function of `step.parse`; `metadata` adds the column `_synth`, which `simulated` marks.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        templates: Templates,
+        schema: Mapping[str, Any] | None,
+        *,
+        parse: Parse | None = None,
+        metadata: bool = False,
+        simulated: bool = False,
+    ) -> None:
+        self._keep_failed = step.on_failure == "keep"
+        self._grouped = step.group_samples
+        self._metadata, self._simulated = metadata, simulated
+        self._carry = _carrier(step)
+        self._fields = fields(schema)
+        self._tools = step.tools is not None
+        self._parse = parse
+        self._nulls = response_columns(step, schema) or ()
+        self._each = None if step.each is None else templates.expression(step.each)
+        self._columns = None
+        if step.columns is not None:
+            self._columns = [(name, templates.value(node)) for name, node in step.columns.items()]
+        self._keep_if = None if step.keep_if is None else templates.expression(step.keep_if)
+        used = [template for _, template in self._columns or ()]
+        used += [template for template in (self._each, self._keep_if) if template is not None]
+        self._sees_reply = any("reply" in template.reserved for template in used)
+        self.needs_messages = metadata or any(_reads_messages(template) for template in used)
+        """Whether anybody reads `Sampled.messages`."""
+        self._make = self._maker()
+
+    def finish(self, row: Row, sampled: Sequence[Sampled]) -> Finished:
+        """What the row becomes, given all its samples."""
+        if self._grouped:
+            return self._finish_group(row, sampled)
+        carried = self._carry(row.values)
+        rows: list[Mapping[str, Any]] = []
+        failures: list[tuple[int, Fault | Invalid]] = []
+        filtered = 0
+        for one in sampled:
+            cause = one.cause
+            if cause is None:
+                try:
+                    made = self._make(row, one, carried)
+                    kept = made if self._keep_if is None else self._kept(row, one.sample, carried, made)
+                except ShapeError as error:
+                    cause = error.fault
+                else:
+                    filtered += len(made) - len(kept)
+                    for columns, _ in kept:
+                        out = {**carried, **columns}
+                        if self._metadata:
+                            out[METADATA] = self._about(row, one)
+                        rows.append(out)
+                    continue
+            failures.append((one.sample, cause))
+            if self._keep_failed:
+                rows.append(self._null(row, carried, self._about(row, one, cause) if self._metadata else None))
+        return Finished(tuple(rows), filtered, tuple(failures))
+
+    def _finish_group(self, row: Row, sampled: Sequence[Sampled]) -> Finished:
+        carried = self._carry(row.values)
+        good: list[tuple[Sampled, dict[str, Any]]] = []
+        failures: list[tuple[int, Fault | Invalid]] = []
+        for one in sampled:
+            cause = one.cause
+            if cause is None:
+                try:
+                    made = self._make(row, one, carried)
+                    if len(made) == 1:
+                        good.append((one, made[0][0]))
+                        continue
+                    cause = _fault("group_samples", f"parse returned {len(made)} rows for one answer")
+                except ShapeError as error:
+                    cause = error.fault
+            failures.append((one.sample, cause))
+        if not good:
+            about = [self._about(row, one, one.cause) for one in sampled] if self._metadata else None
+            kept = (self._null(row, carried, about),) if self._keep_failed else ()
+            return Finished(kept, 0, tuple(failures))
+        names = dict.fromkeys(name for _, columns in good for name in columns)
+        columns = {name: [made.get(name) for _, made in good] for name in names}
+        after: dict[str, Any] = {"response": [one.value for one, _ in good]}
+        if self._sees_reply:
+            after["reply"] = [_view(one) for one, _ in good]
+        try:
+            if self._keep_if is not None and not self._kept(row, 0, carried, [(columns, after)]):
+                return Finished((), 1, tuple(failures))
+        except ShapeError as error:
+            failures += [(one.sample, error.fault) for one, _ in good]
+            kept = (self._null(row, carried, None),) if self._keep_failed else ()
+            return Finished(kept, 0, tuple(sorted(failures, key=lambda failure: failure[0])))
+        out = {**carried, **columns}
+        if self._metadata:
+            out[METADATA] = [self._about(row, one) for one, _ in good]
+        return Finished((out,), 0, tuple(failures))
+
+    def _maker(self) -> Callable[[Row, Sampled, Mapping[str, Any]], list[Made]]:
+        """The response columns of one answer's output rows, in the one way that this step makes them."""
+        if self._parse is not None:
+            return self._by_parse
+        if self._each is not None:
+            return self._by_item
+        if self._columns is not None:
+            return self._by_columns
+        return self._by_fields if self._fields else self._by_text
+
+    def _by_text(self, row: Row, one: Sampled, carried: Mapping[str, Any]) -> list[Made]:
+        return [(self._with_tools({"response": one.value}, one), self._after(one))]
+
+    def _by_fields(self, row: Row, one: Sampled, carried: Mapping[str, Any]) -> list[Made]:
+        value = one.value
+        if isinstance(value, Mapping):
+            columns = {name: value.get(name) for name in self._fields}
+        else:
+            # a tool was called in place of an answer
+            columns = dict.fromkeys(self._fields)
+        _keep_apart(columns, carried, "the answer")
+        return [(self._with_tools(columns, one), self._after(one))]
+
+    def _by_columns(self, row: Row, one: Sampled, carried: Mapping[str, Any]) -> list[Made]:
+        after = self._after(one)
+        return [(self._computed(row, one.sample, after), after)]
+
+    def _by_item(self, row: Row, one: Sampled, carried: Mapping[str, Any]) -> list[Made]:
+        assert self._each is not None
+        after = self._after(one)
+        items = _rendered("each", self._each, Scope(row.values, row.index, row.id, one.sample, after))
+        if not isinstance(items, list):
+            raise ShapeError(_fault("each", f"a list is wanted, not {_kind(items)}"))
+        made: list[Made] = []
+        for item in items:
+            seen = {**after, "item": item}
+            if self._columns is not None:
+                columns = self._computed(row, one.sample, seen)
+            elif isinstance(item, Mapping):
+                columns = {str(name): value for name, value in item.items()}
+                _keep_apart(columns, carried, "an item")
+                columns = self._with_tools(columns, one)
+            else:
+                columns = self._with_tools({"item": item}, one)
+            made.append((columns, seen))
+        return made
+
+    def _by_parse(self, row: Row, one: Sampled, carried: Mapping[str, Any]) -> list[Made]:
+        assert self._parse is not None
+        given = parsed(self._parse, row.values, one.value)
+        if isinstance(given, Fault):
+            raise ShapeError(given)
+        after = self._after(one)
+        return [(columns, after) for columns in given]
+
+    def _computed(self, row: Row, sample: int, after: Mapping[str, Any]) -> dict[str, Any]:
+        """`columns` in order, each seeing the earlier ones."""
+        columns: dict[str, Any] = {}
+        seen = dict(row.values)
+        scope = Scope(seen, row.index, row.id, sample, after)
+        for name, template in self._columns or ():
+            columns[name] = seen[name] = _rendered(f"columns.{name}", template, scope)
+        return columns
+
+    def _kept(self, row: Row, sample: int, carried: Mapping[str, Any], made: list[Made]) -> list[Made]:
+        """Those rows that `keep_if` keeps. It sees the finished row, and the input's columns that were left behind."""
+        assert self._keep_if is not None
+        kept: list[Made] = []
+        for columns, after in made:
+            scope = Scope({**row.values, **carried, **columns}, row.index, row.id, sample, after)
+            if _rendered("keep_if", self._keep_if, scope):
+                kept.append((columns, after))
+        return kept
+
+    def _after(self, one: Sampled) -> dict[str, Any]:
+        if self._sees_reply:
+            return {"response": one.value, "reply": _view(one)}
+        return {"response": one.value}
+
+    def _with_tools(self, columns: dict[str, Any], one: Sampled) -> dict[str, Any]:
+        if self._tools:
+            columns["tool_calls"] = list(one.reply.tool_calls) if one.reply is not None else []
+        return columns
+
+    def _null(self, row: Row, carried: Mapping[str, Any], about: Any) -> dict[str, Any]:
+        out = {**carried, **dict.fromkeys(self._nulls)}
+        if self._metadata:
+            out[METADATA] = about
+        return out
+
+    def _about(self, row: Row, one: Sampled, cause: Fault | Invalid | None = None) -> dict[str, Any]:
+        reply = one.reply
+        about: dict[str, Any] = {
+            "row_id": row.id.hex(),
+            "request_id": one.request_id.hex() or None,
+            "model": reply and reply.model,
+            "finish_reason": reply and reply.finish_reason,
+            "usage": reply and usage_view(reply.usage),
+            "cost": _cost(one),
+            "attempts": one.attempts,
+            "messages": list(one.messages),
+            "raw": reply and reply.raw,
+        }
+        if cause is not None:
+            about["error"] = f"{cause.kind}: {cause.message if isinstance(cause, Fault) else cause.reason}"
+        if self._simulated:
+            about["simulated"] = True
+        return about
+
+
+def _carrier(step: Step) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """The columns of an input row that go along. A listed one that a row lacks is null: its rows differ in shape."""
+    if step.carry is False:
+        return lambda values: {}
+    if step.carry is True:
+        return _without_override
+    names = [name for name in step.carry if name != OVERRIDE]
+    return lambda values: {name: values.get(name) for name in names}
+
+
+def _without_override(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    if OVERRIDE not in values:
+        return values
+    return {name: value for name, value in values.items() if name != OVERRIDE}
+
+
+def _keep_apart(columns: Iterable[str], carried: Mapping[str, Any], whose: str) -> None:
+    for name in columns:
+        if name in carried:
+            message = f"the field '{name}' of {whose} would overwrite the carried column; use columns or carry"
+            raise ShapeError(Fault(FaultKind.TEMPLATE, message))
+
+
+def _rendered(key: str, template: Template, scope: Scope) -> Any:
+    try:
+        return template.render(scope)
+    except TemplateError as error:
+        raise ShapeError(_fault(key, error.message)) from None
+
+
+def _fault(key: str, message: str) -> Fault:
+    return Fault(FaultKind.TEMPLATE, f"{key}: {message}")
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else type(value).__name__
+
+
+def _view(one: Sampled) -> dict[str, Any]:
+    assert one.reply is not None
+    return reply_view(one.reply, cost=_cost(one), messages=one.messages)
+
+
+def _cost(one: Sampled) -> float | None:
+    if one.replied is not None and one.replied.cost is not None:
+        return one.replied.cost
+    return one.reply.cost if one.reply is not None else None
+
+
+def _reads_messages(template: Template) -> bool:
+    return "reply" in template.whole or ("reply", "messages") in template.members
