@@ -1,6 +1,7 @@
 """Drawn columns: `{category: …}`, `{gaussian: …}` and their like.
 
-A draw depends on seed, column and row, on nothing else: rows that are added change no others, and a column that is added changes no other column.
+A draw depends on seed, column and row, on nothing else: rows that are added change no others, and a column that is
+added changes no other column.
 """
 
 from __future__ import annotations

@@ -64,8 +64,12 @@ def _opened(source: Dataset, folder: Path) -> Any:
     except ConnectionError as error:
         hint = "is there a network? A dataset that was loaded before needs none"
         raise SetupError(f"input.dataset: cannot reach {name}: {error}", hint=hint) from None
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, DatasetsError) as error:
         cause = error.__cause__ or error
+        if isinstance(cause, ImportError):
+            # such as Pillow, which `datasets` wants for folders of images and brings only on demand
+            hint = "install the package it names, with pip install"
+            raise SetupError(f"input.dataset: cannot load {name}: {cause}", hint=hint) from None
         raise UsageError(f"input.dataset: cannot load {name}: {cause}", hint="check name, config and split") from None
 
 

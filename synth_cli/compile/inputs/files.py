@@ -194,10 +194,10 @@ def opened(file: File) -> Iterator[IO[bytes]]:
         match file.packing:
             case "gz":
                 with gzip.open(raw) as stream:
-                    yield stream
+                    yield stream  # type: ignore[misc]
             case "zst":
                 with io.BufferedReader(_Unpacked(raw, file.path), CHUNK) as stream:
-                    yield stream  # type: ignore[misc]
+                    yield stream
             case _:
                 yield raw
 

@@ -133,7 +133,7 @@ def lines(file: File) -> Iterator[dict[str, Any]]:
 def _lenient(line: bytes, place: str, *, first: bool) -> Any:
     """What Python writes and strict JSON does not know (NaN, Infinity, lone surrogates), or the error for people."""
     try:
-        return plain(json.loads(line))
+        return plain(json.loads(line.rstrip()))
     except RecursionError:
         raise UsageError(f"{place}: nested too deeply") from None
     except UnicodeDecodeError:
