@@ -11,8 +11,9 @@ from synth_cli.core.ports import Client, Exchange, HttpCall, Transport, Transpor
 from synth_cli.core.reply import Answer, Fault, FaultKind, Reply
 from synth_cli.core.request import Request, Terms
 from synth_cli.providers import limits, sse
+from synth_cli.providers.direct import DirectTransport
 from synth_cli.providers.faults import fault_of, masked
-from synth_cli.providers.openai import READERS, BodyError, Encoder, ErrorBody, encoder
+from synth_cli.providers.openai import READERS, BodyError, Encoder, StatedError, encoder
 from synth_cli.providers.resolve import Endpoint
 
 ENCODERS = 64
@@ -20,11 +21,12 @@ ENCODERS = 64
 
 
 class HttpClient:
-    """Speaks OpenAI's protocol to one endpoint. The transport is shared, and closed by whoever made it."""
+    """Speaks OpenAI's protocol to one endpoint. A transport that is given is closed by whoever made it."""
 
-    def __init__(self, endpoint: Endpoint, transport: Transport) -> None:
+    def __init__(self, endpoint: Endpoint, transport: Transport | None = None) -> None:
         self._endpoint = endpoint
-        self._transport = transport
+        self._own = DirectTransport() if transport is None else None
+        self._transport: Transport = transport or self._own or DirectTransport()
         self._headers = headers(endpoint)
         self._chat, self._completion = endpoint.url(), endpoint.url(completion=True)
         self._dialect = limits.DIALECTS.get(endpoint.host.limits)
@@ -57,9 +59,9 @@ class HttpClient:
             if body[:1] != b"{" and sse.is_stream(headers.get("content-type", ""), body):
                 body = sse.assemble(body)
             reply = READERS[protocol](body)
-        except sse.BrokenStream as error:
+        except sse.BrokenStreamError as error:
             return Exchange(None, Answer(protocol, body), Fault(FaultKind.CONNECTION, str(error)), stated)
-        except ErrorBody:
+        except StatedError:
             fault = fault_of(status, headers, body, now=time.time(), secrets=self._secrets)
             return Exchange(None, Answer(protocol, body), fault, stated)
         except BodyError as error:
@@ -76,17 +78,17 @@ class HttpClient:
         return made
 
     async def close(self) -> None:
-        """Nothing of its own to close."""
+        """Closes the transport, if it is this client's own."""
+        if self._own is not None:
+            await self._own.close()
 
 
 def client(endpoint: Endpoint, transport: Transport | None) -> Client:
-    """The client for an endpoint; `transport` may be None only where LiteLLM does the sending."""
+    """The client for an endpoint; without a transport it has one of its own."""
     if endpoint.host.litellm:
         from synth_cli.providers.litellm import LitellmClient
 
         return LitellmClient(endpoint)
-    if transport is None:
-        raise ValueError(f"{endpoint.backend} is asked over HTTP and needs a transport")
     return HttpClient(endpoint, transport)
 
 

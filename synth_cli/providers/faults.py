@@ -32,8 +32,9 @@ _CREDENTIALS = _any(
 )  # fmt: skip
 _MODEL = _any(
     "model_not_found", "model_not_supported", "deploymentnotfound", "model not exist", "unknown model",
-    "invalid model:", "invalid_model", "not a valid model", r"model\b.{0,120}(does not exist|not found|is not available)",
-    "no endpoints found", "model_decommissioned", "decommissioned",
+    "invalid model:", "invalid_model", "not a valid model", "no endpoints found",
+    r"model\b.{0,120}(does not exist|not found|is not available)",
+    "model_decommissioned", "decommissioned",
 )  # fmt: skip
 _CONTEXT = _any(
     "context_length_exceeded", "maximum context length", "context length", "context window", "context size",
@@ -87,39 +88,48 @@ def fault_of(
 _WAITING = frozenset({FaultKind.RATE_LIMITED, FaultKind.OVERLOADED, FaultKind.SERVER_ERROR, FaultKind.TIMEOUT})
 
 
+_STATUS: Mapping[int, FaultKind] = {
+    401: FaultKind.CREDENTIALS,
+    402: FaultKind.QUOTA,
+    404: FaultKind.UNKNOWN_MODEL,
+    407: FaultKind.CREDENTIALS,
+    408: FaultKind.TIMEOUT,
+    409: FaultKind.SERVER_ERROR,
+    410: FaultKind.UNKNOWN_MODEL,
+    425: FaultKind.SERVER_ERROR,
+    # Groq: no capacity left in its flex tier
+    498: FaultKind.OVERLOADED,
+    499: FaultKind.SERVER_ERROR,
+    # Anthropic
+    529: FaultKind.OVERLOADED,
+}
+
+
 def _kind(status: int, words: str, said: _Said, headers: Mapping[str, str]) -> FaultKind:
+    if status in _STATUS:
+        return _STATUS[status]
     if status == 429:
-        if _QUOTA.search(words) or _no_quota(said):
-            return FaultKind.QUOTA
-        # OpenAI says so for an empty account, Gemini for each minute's limit, but with the time to wait
-        if "exceeded your current quota" in words.lower() and not _retry_info(said) and "gemini" not in words.lower():
-            return FaultKind.QUOTA
-        return FaultKind.OVERLOADED if _BUSY.search(words) and not _RATE.search(words) else FaultKind.RATE_LIMITED
-    if status == 402:
-        return FaultKind.QUOTA
-    if status in (401, 407):
-        return FaultKind.CREDENTIALS
+        return _limit_kind(words, said)
     if status == 403:
         if _QUOTA.search(words):
             return FaultKind.QUOTA
         return FaultKind.CONTENT_FILTER if _FILTER.search(words) else FaultKind.CREDENTIALS
-    if status in (404, 410):
-        return FaultKind.UNKNOWN_MODEL
-    if status == 408:
-        return FaultKind.TIMEOUT
     if status == 413:
         return FaultKind.CONTEXT_LENGTH if _CONTEXT.search(words) else FaultKind.TOO_LARGE
-    if status in (498, 529):
-        return FaultKind.OVERLOADED
-    if status in (409, 425, 499):
-        return FaultKind.SERVER_ERROR
     if status >= 500:
         return _server_kind(status, words, headers)
     if status >= 400:
         return _request_kind(words, headers)
-    if status >= 300:
-        return FaultKind.BAD_REQUEST
-    return _unnumbered_kind(words)
+    return FaultKind.BAD_REQUEST if status >= 300 else _unnumbered_kind(words)
+
+
+def _limit_kind(words: str, said: _Said) -> FaultKind:
+    if _QUOTA.search(words) or _no_quota(said):
+        return FaultKind.QUOTA
+    # OpenAI says so of an empty account, Gemini of each minute's limit, but with the details of it
+    if "exceeded your current quota" in words.lower() and not _details(said) and "gemini" not in words.lower():
+        return FaultKind.QUOTA
+    return FaultKind.OVERLOADED if _BUSY.search(words) and not _RATE.search(words) else FaultKind.RATE_LIMITED
 
 
 def _server_kind(status: int, words: str, headers: Mapping[str, str]) -> FaultKind:
@@ -187,7 +197,7 @@ def _said(body: bytes) -> _Said:
         # OpenRouter: the words of the provider behind it
         message = f"{message}: {raw}"
     numbers = [error.get("code"), error.get("status"), data.get("code"), data.get("status")]
-    number = next((int(n) for n in numbers if str(n).isdigit() and 400 <= int(n) < 600), None)
+    number = next((int(str(n)) for n in numbers if str(n).isdigit() and 400 <= int(str(n)) < 600), None)
     text = message if isinstance(message, str) and message else orjson.dumps(error, default=str).decode()
     return _Said(" ".join(text.split()), " ".join(code), number, error)
 

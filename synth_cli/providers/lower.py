@@ -24,31 +24,11 @@ Reading: TypeAlias = Literal["", ".choice", ".tool"]
 
 # OpenAI's subset: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
 KEPT = frozenset(
-    [
-        "type",
-        "properties",
-        "required",
-        "additionalProperties",
-        "items",
-        "enum",
-        "anyOf",
-        "$ref",
-        "$defs",
-        "definitions",
-        "description",
-        "title",
-        "pattern",
-        "format",
-        "minimum",
-        "maximum",
-        "exclusiveMinimum",
-        "exclusiveMaximum",
-        "multipleOf",
-        "minItems",
-        "maxItems",
-    ]
+    {"type", "properties", "required", "additionalProperties", "items", "enum", "anyOf", "$ref", "$defs", "definitions"}
+    | {"description", "title", "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+    | {"multipleOf", "minItems", "maxItems"}
 )
-FORMATS = frozenset(["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"])
+FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,19 +122,7 @@ def _strict(node: Any, kept: frozenset[str]) -> dict[str, Any]:
         if len(parts) != 1 or not isinstance(parts[0], Mapping):
             raise _CannotSayError
         return _strict({**{key: value for key, value in node.items() if key != "allOf"}, **parts[0]}, kept)
-    out = {key: value for key, value in node.items() if key in kept and key not in ("$defs", "definitions")}
-    if out.get("format") not in FORMATS:
-        out.pop("format", None)
-    if "(?" in str(out.get("pattern", "")):
-        del out["pattern"]
-    if "const" in node:
-        out["enum"] = [node["const"]]
-    if "oneOf" in node and "anyOf" not in node:
-        out["anyOf"] = node["oneOf"]
-    if "enum" in out and "type" not in out:
-        if not all(isinstance(value, str) for value in out["enum"]):
-            raise _CannotSayError
-        out["type"] = "string"
+    out = _said_of(node, kept)
     if "anyOf" in out:
         out["anyOf"] = [_strict(part, kept) for part in out["anyOf"]]
     elif "type" not in out:
@@ -172,6 +140,24 @@ def _strict(node: Any, kept: frozenset[str]) -> dict[str, Any]:
     if "array" in kinds:
         out["items"] = _strict(node.get("items"), kept)
     return {**out, **_definitions(node, kept)}
+
+
+def _said_of(node: Mapping[str, Any], kept: frozenset[str]) -> dict[str, Any]:
+    """The node's own keywords, without what strict mode refuses, in the words it knows."""
+    out = {key: value for key, value in node.items() if key in kept and key not in ("$defs", "definitions")}
+    if out.get("format") not in FORMATS:
+        out.pop("format", None)
+    if "(?" in str(out.get("pattern", "")):
+        del out["pattern"]
+    if "const" in node:
+        out["enum"] = [node["const"]]
+    if "oneOf" in node and "anyOf" not in node:
+        out["anyOf"] = node["oneOf"]
+    if "enum" in out and "type" not in out:
+        if not all(isinstance(value, str) for value in out["enum"]):
+            raise _CannotSayError
+        out["type"] = "string"
+    return out
 
 
 def _definitions(node: Mapping[str, Any], kept: frozenset[str]) -> dict[str, Any]:

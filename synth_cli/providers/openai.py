@@ -25,7 +25,7 @@ class BodyError(ValueError):
     """The body is not an answer; the message says what is wrong with it."""
 
 
-class ErrorBody(BodyError):
+class StatedError(BodyError):
     """The body is an error that came with a status of success."""
 
     def __init__(self, message: str, error: Any) -> None:
@@ -185,12 +185,12 @@ def _choice_of(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     if type(choices) is not list or not choices or type(choices[0]) is not dict:
         error = data.get("error")
         if error:
-            raise ErrorBody("the answer is an error", error)
+            raise StatedError("the answer is an error", error)
         raise BodyError(f"the answer has no choices: {_shown(body)}")
     choice = choices[0]
     if choice.get("error"):
         # OpenRouter: the provider behind it broke off
-        raise ErrorBody("the choice is an error", choice["error"])
+        raise StatedError("the choice is an error", choice["error"])
     return data, choice
 
 
@@ -228,7 +228,7 @@ def _of(mapping: Any, name: str) -> int:
 
 
 def _whole(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and value == value and abs(value) < 1e15 else 0
+    return int(value) if isinstance(value, int | float) and abs(value) < 1e15 else 0
 
 
 def _stated_cost(usage: dict[str, Any]) -> float | None:

@@ -30,24 +30,8 @@ BARE: tuple[tuple[str, str], ...] = (
 _TIER = re.compile(r"^input_cost_per_token_above_(\d+)k_tokens$")
 # providers that serve text but have no model of their own in the table
 _UNLISTED = frozenset(
-    [
-        "bedrock",
-        "bedrock_converse",
-        "vertex_ai",
-        "sagemaker",
-        "sagemaker_chat",
-        "huggingface",
-        "predibase",
-        "triton",
-        "xinference",
-        "oobabooga",
-        "petals",
-        "litellm_proxy",
-        "github",
-        "langgraph",
-        "openai_like",
-        "clarifai",
-    ]
+    {"bedrock", "bedrock_converse", "vertex_ai", "sagemaker", "sagemaker_chat", "huggingface", "predibase", "triton"}
+    | {"xinference", "oobabooga", "petals", "litellm_proxy", "github", "langgraph", "openai_like", "clarifai"}
 )
 
 

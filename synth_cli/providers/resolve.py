@@ -51,7 +51,7 @@ def provider_of(model: str, backend: str | None, *, base_url: str | None = None)
         return chosen, rest if own else model
     if model == "simulator":
         return "simulator", model
-    if slash and rest and prefix in HOSTS | ALIASES | LITELLM_KEYS:
+    if slash and rest and (prefix in HOSTS or prefix in ALIASES or prefix in LITELLM_KEYS):
         return known, rest
     if base_url is not None:
         return "openai", model
@@ -62,7 +62,7 @@ def provider_of(model: str, backend: str | None, *, base_url: str | None = None)
         return bare, model
     raise UsageError(
         f"no provider is known for model '{model}'",
-        hint="write provider/model (openai/gpt-5-mini), or give a backend, or a base_url of an OpenAI-compatible server",
+        hint="write provider/model (openai/gpt-5-mini), a backend, or a base_url of an OpenAI-compatible server",
     )
 
 
