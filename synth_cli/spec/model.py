@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
 
-from synth_cli.spec.backend import BackendParams
+from synth_cli.spec.backend import BackendParams, engines_of
+from synth_cli.spec.numbers import Duration, Number, Whole, as_number
 
 Template: TypeAlias = Any
 """A Jinja template (text), or any YAML value whose texts are templates."""
@@ -24,7 +25,9 @@ Engine: TypeAlias = Literal["online", "batch", "vllm"]
 class Node(BaseModel):
     """A mapping of the spec: unknown keys are errors, values are frozen."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class Model(Node):
@@ -34,13 +37,15 @@ class Model(Node):
     backend: StrictStr | None = Field(None, description="Protocol that speaks to it; default: from the provider.")
     engine: Engine | None = Field(None, description="online, batch or vllm, for this model.")
     base_url: StrictStr | None = Field(None, description="Shorthand for backend_params.base_url.")
-    api_key: StrictStr | None = Field(None, description="Shorthand for backend_params.api_key (a secret).")
-    headers: dict[str, StrictStr] | None = Field(None, description="Extra HTTP headers for this endpoint.")
+    api_key: StrictStr | None = Field(None, description="Shorthand for backend_params.api_key (a secret).", repr=False)
+    headers: dict[str, StrictStr] | None = Field(None, description="Extra HTTP headers for this endpoint.", repr=False)
     generation_params: dict[str, Any] | None = Field(None, description="Merged over the step's.")
     backend_params: BackendParams | None = Field(None, description="Merged over the step's.")
 
 
 ModelRef: TypeAlias = StrictStr | Model
+INHERITED = ("model", "engine", "generation_params", "backend_params", "fallback", "on_failure", "carry")
+"""The step keys that may stand at the top beside `steps`, as defaults."""
 
 
 class Turn(Node):
@@ -56,14 +61,14 @@ class Turns(Node):
     user: Turn = Field(description="The user's side.")
     assistant: Turn = Field(description="The assistant's side.")
     start: Template = Field(None, description="The user's first message.")
-    max: int = Field(8, ge=1, description="Most messages in the conversation.")
+    max: Whole = Field(8, ge=1, description="Most messages in the conversation.")
     until: Expression | None = Field(None, description="Ends the conversation when true; `response` is the latest.")
 
 
 class Refine(Node):
     """An answer fed back to improve it."""
 
-    times: int = Field(1, ge=1, description="Most passes after the first answer.")
+    times: Whole = Field(1, ge=1, description="Most passes after the first answer.")
     prompt: Template = Field(description="The user turn of each pass; sees `response`.")
     until: Expression | None = Field(None, description="Ends the passes when true.")
 
@@ -111,7 +116,7 @@ class StepKeys(Node):
     )
     tools: StrictStr | list[dict[str, Any]] | None = Field(None, description="Function definitions for the model.")
     tool_choice: Any = Field(None, description="auto, none, required, or one function.")
-    samples: int = Field(1, ge=1, description="Generations per row.")
+    samples: Whole = Field(1, ge=1, description="Generations per row.")
     group_samples: StrictBool = Field(False, description="One row; its response columns are lists of the samples'.")
     response: Response | None = Field(None, description="What a valid answer is.")
     each: Expression | None = Field(None, description="A list: one output row per item, seen as `item`.")
@@ -133,7 +138,7 @@ class Step(StepKeys):
     from_: StrictStr | list[StrictStr] | None = Field(None, alias="from", description="Whose rows; default: previous.")
     by: StrictStr | list[StrictStr] | None = Field(None, description="Key columns of dedup and group.")
     method: Literal["exact", "minhash"] | None = Field(None, description="How dedup compares.")
-    threshold: float | None = Field(None, gt=0, le=1, description="Similarity from which minhash drops a row.")
+    threshold: Number | None = Field(None, gt=0, le=1, description="Similarity from which minhash drops a row.")
     function: StrictStr | None = Field(None, description="path.py:name of a python step.")
 
 
@@ -143,14 +148,14 @@ class Input(Node):
     path: StrictStr | None = Field(None, description="csv, tsv, json, jsonl (also .gz, .zst), parquet, a glob, a URL.")
     dataset: StrictStr | Dataset | None = Field(None, description="A Hugging Face dataset.")
     rows: list[dict[str, Any]] | None = Field(None, description="Rows written in the spec.")
-    count: int | None = Field(None, ge=0, description="n rows that have only `index`.")
+    count: Whole | None = Field(None, ge=0, description="n rows that have only `index`.")
     matrix: dict[str, list[Any]] | None = Field(None, description="The product of lists.")
     sql: Sql | None = Field(None, description="A query's result.")
     columns: dict[str, Any] | None = Field(None, description="Samplers, drawn from seed and row.")
     where: Expression | None = Field(None, description="Keeps rows where it is true.")
     shuffle: StrictBool = Field(False, description="Shuffles rows, by the job's seed.")
-    skip: int = Field(0, ge=0, description="Leaves out the first n rows.")
-    take: int | None = Field(None, ge=0, description="Takes at most n rows.")
+    skip: Whole = Field(0, ge=0, description="Leaves out the first n rows.")
+    take: Whole | None = Field(None, ge=0, description="Takes at most n rows.")
     key: StrictStr | list[StrictStr] | None = Field(None, description="Columns that identify a row.")
 
 
@@ -167,7 +172,7 @@ class Dataset(Node):
 class Sql(Node):
     """A query."""
 
-    url: StrictStr = Field(description="SQLAlchemy URL (a secret).")
+    url: StrictStr = Field(description="SQLAlchemy URL (a secret).", repr=False)
     query: StrictStr = Field(description="The SELECT.")
 
 
@@ -193,40 +198,40 @@ class Output(Node):
 class Accept(Node):
     """When the output is published."""
 
-    min_rows: int | None = Field(None, ge=0, description="At least so many output rows.")
-    max_error_rate: float | None = Field(None, ge=0, le=1, description="At most so many failed / input rows.")
+    min_rows: Whole | None = Field(None, ge=0, description="At least so many output rows.")
+    max_error_rate: Number | None = Field(None, ge=0, le=1, description="At most so many failed / input rows.")
 
 
 class TargetRows(Node):
     """Draw inputs until so many rows passed."""
 
-    rows: int = Field(ge=1, description="Accepted rows wanted.")
-    max_candidates: int | None = Field(None, ge=1, description="Most inputs drawn.")
+    rows: Whole = Field(ge=1, description="Accepted rows wanted.")
+    max_candidates: Whole | None = Field(None, ge=1, description="Most inputs drawn.")
 
 
 class Budget(Node):
     """What a round may cost."""
 
-    max_cost_usd: float | None = Field(None, ge=0, description="USD over the round.")
-    max_tokens: int | None = Field(None, ge=0, description="Tokens, in and out, over the round.")
-    max_time: Annotated[StrictStr | int | float, Field(description="Per run: 90s, 30m, 5h, 2d or seconds.")] | None = None
+    max_cost_usd: Number | None = Field(None, ge=0, description="USD over the round.")
+    max_tokens: Whole | None = Field(None, ge=0, description="Tokens, in and out, over the round.")
+    max_time: Duration | None = Field(None, description="Per run: 90s, 30m, 5h, 2d or seconds; kept in seconds.")
 
 
 class Spec(StepKeys):
     """A job."""
 
-    version: Literal[1] = Field(1, description="Of the language.")
+    version: Annotated[Literal[1], BeforeValidator(as_number)] = Field(1, description="Of the language.")
     name: Name | None = Field(None, description="Names the state folder; default: the file's stem.")
     description: StrictStr | None = Field(None, description="For people.")
     vars: dict[str, Any] = Field(default_factory=dict, description="Constants for templates.")
     labels: dict[str, StrictStr] = Field(default_factory=dict, description="Go into reports, cards and batches.")
-    seed: int = Field(0, description="Of everything that is drawn.")
+    seed: Whole = Field(0, description="Of everything that is drawn.")
     profiles: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Named overrides.")
     extends: StrictStr | None = Field(None, description="A spec that this one overrides.")
-    models: dict[str, Model] = Field(default_factory=dict, description="Models named once.")
+    models: dict[str, ModelRef] = Field(default_factory=dict, description="Models named once.")
     input: Input | None = Field(None, description="Where rows come from.")
     steps: list[Step] | None = Field(None, min_length=1, description="Steps in order.")
-    output: Output = Field(default_factory=Output, description="Where rows go.")
+    output: Output = Field(default_factory=lambda: Output.model_validate({}), description="Where rows go.")
     accept: Accept | None = Field(None, description="When the output is published.")
     target_rows: TargetRows | None = Field(None, description="Accepted rows wanted.")
     budget: Budget | None = Field(None, description="What a round may cost.")
@@ -243,14 +248,36 @@ def _defaults(node: type[Node]) -> dict[str, Any]:
     return {name: field.get_default(call_default_factory=True) for name, field in node.model_fields.items()}
 
 
+def engine_of(step: StepKeys) -> Engine:
+    """The engine that a step runs on: the model's own, the step's, or what the backend implies."""
+    model = step.model if isinstance(step.model, Model) else None
+    if model is not None and model.engine is not None:
+        return model.engine
+    if step.engine is not None:
+        return step.engine
+    if model is not None and model.backend == "vllm":
+        served = (model.base_url, step.backend_params and step.backend_params.base_url)
+        own = model.backend_params and model.backend_params.base_url
+        return "online" if own or any(served) else "vllm"
+    return "online"
+
+
 def _inherit(top: dict[str, Any], step: Step) -> Step:
-    """A step over the top level's defaults: the two params mappings merge by key, the rest replace."""
+    """A step over the top level's defaults: the two params mappings merge by key, the rest replace.
+
+    An inherited parameter of another engine than the step's is left out.
+    """
     given = step.model_fields_set
-    update: dict[str, Any] = {name: value for name, value in top.items() if name not in given}
+    update: dict[str, Any] = {name: top[name] for name in INHERITED if name in top and name not in given}
     if "generation_params" in top and "generation_params" in given:
         update["generation_params"] = {**(top["generation_params"] or {}), **(step.generation_params or {})}
-    if top.get("backend_params") is not None and step.backend_params is not None:
-        update["backend_params"] = top["backend_params"].overlaid(step.backend_params)
+    inherited: BackendParams | None = top.get("backend_params")
+    if inherited is not None:
+        engine = engine_of(step.model_copy(update=update))
+        fitting = {name: getattr(inherited, name) for name in inherited.model_fields_set if engine in engines_of(name)}
+        kept = BackendParams.model_construct(**fitting)
+        own = step.backend_params
+        update["backend_params"] = kept if own is None else kept.overlaid(own)
     return step.model_copy(update=update)
 
 

@@ -1,0 +1,81 @@
+"""A Pydantic model that the spec names: `package.module:Model`, or `file.py:Model` beside the spec."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from hashlib import blake2b
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError
+
+
+class ModelImportError(Exception):
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+def model_schema(reference: str, folder: Path) -> dict[str, Any]:
+    """The JSON Schema of the model.
+
+    Raises:
+        ModelImportError: It cannot be imported, or is no Pydantic model.
+    """
+    module_name, _, name = reference.rpartition(":")
+    if not module_name or not name.isidentifier():
+        raise ModelImportError(f"'{reference}' does not name a model", "write package.module:Model or file.py:Model")
+    module = _module(module_name, folder)
+    model = getattr(module, name, None)
+    if model is None:
+        raise ModelImportError(f"'{module_name}' has no '{name}'", "name a class of that module")
+    if not isinstance(model, type) or not issubclass(model, BaseModel):
+        raise ModelImportError(f"'{reference}' is not a Pydantic model", "derive the class from pydantic.BaseModel")
+    try:
+        return model.model_json_schema()
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise ModelImportError(f"'{reference}' has no JSON Schema: {error.message}") from error
+
+
+def _module(name: str, folder: Path) -> ModuleType:
+    """A module beside the spec comes before an installed one, and never takes its name."""
+    relative = name if name.endswith(".py") else f"{name.replace('.', '/')}.py"
+    path = folder / relative
+    sys.path.insert(0, str(folder))
+    try:
+        if path.is_file():
+            return _from_file(path)
+        if name.endswith(".py"):
+            raise ModelImportError(f"there is no file {path}", "the path is relative to the spec's folder")
+        return importlib.import_module(name)
+    except ModelImportError:
+        raise
+    except ModuleNotFoundError as error:
+        raise ModelImportError(f"cannot import '{name}': {error}", "install it, or put it beside the spec") from error
+    # the module is the user's own code: whatever it raises is a problem of the spec
+    except Exception as error:
+        raise ModelImportError(f"importing '{name}' failed: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _from_file(path: Path) -> ModuleType:
+    unique = f"_synth_{blake2b(str(path.resolve()).encode(), digest_size=8).hexdigest()}"
+    if unique in sys.modules:
+        return sys.modules[unique]
+    found = importlib.util.spec_from_file_location(unique, path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    # classes look their own module up while they are made
+    sys.modules[unique] = module
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[unique]
+        raise
+    return module
