@@ -29,7 +29,6 @@ class Bar:
         clock: Callable[[], float],
         simulated: bool = False,
         unit: str = "row",
-        console: Console | None = None,
     ) -> None:
         self._name = name
         self._clock = clock
@@ -38,7 +37,7 @@ class Bar:
         self._pace: Pace | None = None
         # warnings that others write to stderr appear above it; stdout is data and left alone
         self._live = Live(
-            console=console or Console(file=stream, markup=False, emoji=False, highlight=False),
+            console=Console(file=stream, markup=False, emoji=False, highlight=False),
             auto_refresh=False,
             transient=True,
             redirect_stdout=False,
@@ -51,10 +50,11 @@ class Bar:
         self._live.stop()
 
     def update(self, progress: Progress) -> None:
-        self._pace = observe(self._pace, progress.answered + progress.failed, self._clock())
-        self._live.update(self._render(progress, self._pace), refresh=True)
+        self._live.update(self.drawing(progress), refresh=True)
 
-    def _render(self, progress: Progress, pace: Pace) -> RenderableType:
+    def drawing(self, progress: Progress) -> RenderableType:
+        """What is drawn now."""
+        pace = self._pace = observe(self._pace, progress.answered + progress.failed, self._clock())
         head = Text(self._name, "bold", no_wrap=True, overflow="ellipsis")
         if self._simulated:
             head.append(f" {SIMULATED}", "yellow")

@@ -10,20 +10,20 @@ SIMULATED = "SIMULATED"
 
 def headline(report: Report) -> str:
     """'1,000 rows in, 987 out, 3 filtered, 10 failed · $0.42 · 1m12s → out/recipes.jsonl'."""
-    parts = [balance(report.rows), price(report), duration(report.seconds)]
+    parts = [balance(report.rows, counted(report.rows.read, "row")), price(report), duration(report.seconds)]
     if report.simulated:
         parts.insert(0, SIMULATED)
     return f"{' · '.join(parts)} → {destination(report)}"
 
 
-def balance(rows: Rows) -> str:
+def balance(rows: Rows, read: str) -> str:
     rest = [
         (rows.filtered, "filtered"),
         (rows.failed, "failed"),
         (rows.unasked, "not asked yet"),
     ]
     figures = [f"{number(count)} {name}" for count, name in rest if count]
-    return ", ".join([f"{counted(rows.read, 'row')} in, {number(rows.out)} out", *figures])
+    return ", ".join([f"{read} in, {number(rows.out)} out", *figures])
 
 
 def price(report: Report) -> str:

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 
 from synth_cli.report.figures import Report
 from synth_cli.report.headline import headline
-from synth_cli.report.sections import PRETEND, lines, title
+from synth_cli.report.sections import PRETEND, lines, named, title
 from synth_cli.report.words import number
+
+ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]#"} | {mark: f"&#{ord(mark)};" for mark in "<>|"})
 
 
 def markdown(report: Report) -> str:
@@ -24,18 +26,14 @@ def _paragraphs(report: Report) -> Iterator[str]:
         yield f"\n{_safe(report.description)}"
     yield f"\n{_safe(headline(report))}"
     if report.exit_reason:
-        yield f"\n**{_safe(' '.join(filter(None, (report.exit_reason, report.hint))))}**"
+        yield f"\n**{_safe('; '.join(filter(None, (report.exit_reason, report.hint))))}**"
     yield ""
     yield from _table(("", ""), ((line.label, line.text) for line in lines(report)))
     if report.rows.causes:
         yield "\n## Why rows failed\n"
-        causes = report.rows.causes
         yield from _table(
             ("Failed", "Why", "For example"),
-            (
-                (number(cause.count), f"{cause.what} ({cause.detail})" if cause.detail else cause.what, cause.example)
-                for cause in causes
-            ),
+            ((number(cause.count), named(cause), cause.example) for cause in report.rows.causes),
         )
     yield "\n## Job\n"
     yield from _table(("", ""), _job(report))
@@ -66,10 +64,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str
 
 def _safe(text: str) -> str:
     """Keeps what is shown from being read as Markdown or HTML."""
-    text = " ".join(text.split())
-    for mark in "\\`*_[]<>|#":
-        text = text.replace(mark, f"&#{ord(mark)};" if mark in "<>|" else f"\\{mark}")
-    return text
+    return " ".join(text.split()).translate(ESCAPES)
 
 
 def _time(seconds: float) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from synth_cli.core.figures import Traffic
 from synth_cli.core.ports import RateLimits
-from synth_cli.report.causes import FAULTS
+from synth_cli.report.causes import FAULTS, Cause
 from synth_cli.report.figures import Report
 from synth_cli.report.headline import balance
 from synth_cli.report.words import cost, counted, duration, latency, number, percent, rate, short
@@ -62,9 +62,13 @@ def lines(report: Report) -> Iterator[Line]:
         yield Line("Note", note)
 
 
+def named(cause: Cause) -> str:
+    return f"{cause.what} ({cause.detail})" if cause.detail else cause.what
+
+
 def _rows(report: Report) -> str:
     rows = report.rows
-    parts = [balance(rows)]
+    parts = [balance(rows, number(rows.read))]
     if rows.failed:
         parts[0] += f" ({percent(rows.error_rate)})"
     if rows.kept:
@@ -79,7 +83,7 @@ def _requests(traffic: Traffic, reused: int) -> str:
     if traffic.retries:
         parts.append(counted(traffic.retries, "retry", "retries"))
     ranked = sorted(traffic.faults.items(), key=lambda item: (-item[1], item[0]))
-    parts += [f"{number(count)} {FAULTS[kind]}" for kind, count in ranked if count]
+    parts += [f"{FAULTS[kind]} {number(count)}" for kind, count in ranked if count]
     if reused:
         parts.append(f"{counted(reused, 'answer')} reused")
     return DOT.join(parts)

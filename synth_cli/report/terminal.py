@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from synth_cli.report.figures import Report
-from synth_cli.report.sections import PRETEND, lines, title
+from synth_cli.report.sections import PRETEND, lines, named, title
 from synth_cli.report.words import number
 
 CAUSES = 8
@@ -22,7 +22,13 @@ def show(report: Report, stream: TextIO) -> None:
     """Writes the report for people; they read it on stderr."""
     width = None if stream.isatty() else PLAIN_WIDTH
     console = Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
-    console.print(render(report))
+    if stream.isatty():
+        console.print(render(report))
+        return
+    with console.capture() as captured:
+        console.print(render(report))
+    # cells are padded to their columns, which a log need not keep
+    stream.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
 
 
 def render(report: Report) -> RenderableType:
@@ -51,14 +57,15 @@ def _figures(report: Report) -> Table:
 
 def _causes(report: Report) -> Table:
     causes = report.rows.causes
+    shown = [(number(cause.count), named(cause), cause.example) for cause in causes[:CAUSES]]
+    rest = causes[CAUSES:]
+    if rest:
+        shown.append((number(sum(cause.count for cause in rest)), f"{len(rest)} more causes", "in report.json"))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="cyan")
     table.add_column("Failed", justify="right", no_wrap=True)
     table.add_column("Why", no_wrap=True)
-    table.add_column("For example", style="dim", no_wrap=True, overflow="ellipsis")
-    for cause in causes[:CAUSES]:
-        why = f"{cause.what} ({cause.detail})" if cause.detail else cause.what
-        table.add_row(number(cause.count), Text(why), Text(cause.example))
-    rest = causes[CAUSES:]
-    if rest:
-        table.add_row(number(sum(cause.count for cause in rest)), f"{len(rest)} more causes", "in report.json")
+    # the only column that rich may narrow; its texts do not wrap but end in an ellipsis
+    table.add_column("For example", style="dim")
+    for count, why, example in shown:
+        table.add_row(count, Text(why), Text(example, no_wrap=True, overflow="ellipsis"))
     return table

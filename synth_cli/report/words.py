@@ -14,7 +14,7 @@ def short(value: int) -> str:
     if value < 10_000:
         return number(value)
     for size, unit in ((1_000_000_000, "G"), (1_000_000, "M")):
-        if value >= size * 0.99995:
+        if value >= size * 0.9995:
             return f"{value / size:.1f}{unit}"
     return f"{value / 1000:.1f}k" if value < 99_950 else f"{value / 1000:.0f}k"
 

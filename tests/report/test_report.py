@@ -1,0 +1,372 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import orjson
+import pytest
+from rich.console import Console
+
+from synth_cli.core.figures import Latency, Traffic
+from synth_cli.core.ports import RateLimits
+from synth_cli.core.reply import FaultKind, Usage
+from synth_cli.report.causes import Cause
+from synth_cli.report.figures import Output, Report, Rows
+from synth_cli.report.headline import headline
+from synth_cli.report.machine import dump, load
+from synth_cli.report.markdown import markdown
+from synth_cli.report.terminal import render, show
+
+CAUSES = (
+    Cause("answer does not fit the schema", 6, "", "$.steps[0].minutes: 'five' is not an integer, nor is it a float"),
+    Cause("server error", 3, "HTTP 503", "upstream connect error | <html> [bold]"),
+    Cause("template or expression failed", 1, "", "'response' has no 'titel'"),
+)
+FULL = Report(
+    name="recipes",
+    spec="recipes.yaml",
+    exit_code=1,
+    started=1_800_000_000.0,
+    ended=1_800_000_072.0,
+    exit_reason="10 of 1,000 rows failed",
+    hint="see failed.jsonl, mend the spec and run again",
+    run=3,
+    round=2,
+    description="Recipes for each cuisine",
+    labels={"team": "data_x"},
+    seed=7,
+    model="openai/gpt-5-mini",
+    rows=Rows(read=1000, out=987, filtered=3, failed=10, reused=400, causes=CAUSES),
+    traffic=Traffic(
+        replies=598,
+        faults={FaultKind.RATE_LIMITED: 4, FaultKind.SERVER_ERROR: 9},
+        retries=12,
+        usage=Usage(input=61_200, output=120_400, cached=1_024, reasoning=40_000),
+        cost=0.4211,
+        finish_reasons={"stop": 590, "length": 8},
+        models={"gpt-5-mini-2025-08-07": 598},
+        latency=Latency(0.812, 1.9, 3.24),
+        first=1_800_000_001.0,
+        last=1_800_000_071.5,
+    ),
+    limits=RateLimits(requests_per_minute=5000, tokens_per_minute=2_000_000),
+    outputs=(Output("out/recipes.jsonl", 987),),
+    folder=".synth/recipes/runs/0003",
+    versions={"synth-cli": "0.1.0"},
+)
+FEW = replace(
+    FULL,
+    exit_code=0,
+    exit_reason="",
+    hint="",
+    simulated=True,
+    limited=2,
+    labels={},
+    rows=Rows(read=2, out=2),
+    traffic=Traffic(replies=2, usage=Usage(20, 40), unpriced=2, finish_reasons={"stop": 2}, models={"": 2}),
+    limits=None,
+    outputs=(
+        Output("out/recipes.jsonl", 2, False, "it holds 987 real rows", ".synth/recipes.sim/runs/0001/recipes.jsonl"),
+    ),
+)
+
+
+def drawn(report: Report) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=80, markup=False, emoji=False, highlight=False).print(render(report))
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def test_terminal() -> None:
+    """The whole report fits 80 columns and shows a provider's words as they are."""
+    assert (
+        drawn(FULL)
+        == """
+recipes  exit 1 after 1m12s
+
+Rows      1,000 in, 987 out, 3 filtered, 10 failed (1.0%) · 13.9 rows/s
+Requests  611 sent · 598 answered · 12 retries · server error 9 · rate limited 4
+          · 400 answers reused
+Tokens    61.2k in (1,024 cached) · 120k out (40.0k reasoning)
+Cost      $0.42
+Latency   p50 812 ms · p95 1.9 s · p99 3.2 s
+Finish    stop 590 · length 8
+Model     gpt-5-mini-2025-08-07 598
+Limits    5,000 requests/min · 2,000,000 tokens/min
+Wrote     out/recipes.jsonl (987 rows)
+Details   .synth/recipes/runs/0003
+
+Failed  Why                             For example
+     6  answer does not fit the schema  $.steps[0].minutes: 'five' is not an in…
+     3  server error (HTTP 503)         upstream connect error | <html> [bold]
+     1  template or expression failed   'response' has no 'titel'
+
+10 of 1,000 rows failed
+see failed.jsonl, mend the spec and run again
+"""
+    )
+
+
+def test_terminal_simulated() -> None:
+    """A simulated run says so, costs nothing, and says where the rows are that it did not publish."""
+    assert (
+        drawn(FEW)
+        == """
+recipes  done in 1m12s
+SIMULATED: every answer was made up by the simulator; no model was asked and
+nothing was paid.
+
+Rows         2 in, 2 out · 0.028 rows/s
+Requests     2 sent · 2 answered
+Tokens       20 in · 40 out
+Cost         nothing (simulated)
+Finish       stop 2
+Model        not named 2
+Not written  out/recipes.jsonl: it holds 987 real rows; the rows are in
+             .synth/recipes.sim/runs/0001/recipes.jsonl
+Details      .synth/recipes/runs/0003
+"""
+    )
+
+
+def test_terminal_nothing_asked() -> None:
+    """A run that asked nothing does not speak of tokens, cost or latency."""
+    report = Report("a", "a.yaml", 0, 0.0, 0.25, rows=Rows(read=3, out=3, reused=3), outputs=(Output("a.jsonl", 3),))
+    assert (
+        drawn(report)
+        == """
+a  done in 0.2s
+
+Rows      3 in, 3 out
+Requests  0 sent · 0 answered · 3 answers reused
+Wrote     a.jsonl (3 rows)
+"""
+    )
+
+
+def test_many_causes() -> None:
+    """The table shows the commonest causes and counts the rest."""
+    causes = tuple(Cause(f"cause {n}", 20 - n) for n in range(12))
+    text = drawn(replace(FULL, exit_reason="", rows=replace(FULL.rows, causes=causes)))
+    assert text[text.index("Failed") :].splitlines() == [
+        "Failed  Why            For example",
+        *(f"    {20 - n}  cause {n}" for n in range(8)),
+        "    42  4 more causes  in report.json",
+    ]
+
+
+def test_stream_without_terminal() -> None:
+    """Without a terminal the report has no colour and no trailing blanks, and is a little wider."""
+    stream = io.StringIO()
+    show(replace(FULL, folder="", exit_reason="", rows=replace(FULL.rows, causes=()), outputs=()), stream)
+    assert (
+        stream.getvalue()
+        == """
+recipes  exit 1 after 1m12s
+
+Rows      1,000 in, 987 out, 3 filtered, 10 failed (1.0%) · 13.9 rows/s
+Requests  611 sent · 598 answered · 12 retries · server error 9 · rate limited 4 · 400 answers
+          reused
+Tokens    61.2k in (1,024 cached) · 120k out (40.0k reasoning)
+Cost      $0.42
+Latency   p50 812 ms · p95 1.9 s · p99 3.2 s
+Finish    stop 590 · length 8
+Model     gpt-5-mini-2025-08-07 598
+Limits    5,000 requests/min · 2,000,000 tokens/min
+
+"""
+    )
+
+
+def test_round() -> None:
+    """Where the round took more than one run, its whole cost is told beside the run's."""
+    whole = replace(FULL.traffic, replies=900, cost=1.5)
+    assert [line for line in drawn(replace(FULL, round_traffic=whole)).splitlines() if line.startswith("Round")] == [
+        "Round     913 requests over all its runs · 61.2k in (1,024 cached) · 120k out"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("report", "line"),
+    [
+        (FULL, "1,000 rows in, 987 out, 3 filtered, 10 failed · $0.42 · 1m12s → out/recipes.jsonl"),
+        (FEW, "SIMULATED · 2 rows in, 2 out · no cost · 1m12s → nothing published"),
+        (
+            replace(
+                FULL,
+                rows=Rows(read=1, out=1, unasked=1),
+                traffic=Traffic(replies=1, unpriced=1),
+                outputs=(Output("a.jsonl", 1), Output("b.csv", 1)),
+            ),
+            "1 row in, 1 out, 1 not asked yet · cost unknown · 1m12s → a.jsonl, b.csv",
+        ),
+    ],
+)
+def test_headline(report: Report, line: str) -> None:
+    """One line says what came in, what came out, what it cost and where it is."""
+    assert headline(report) == line
+
+
+@pytest.mark.parametrize("report", [FULL, FEW, replace(FULL, round_traffic=FULL.traffic, notes=("a note",))])
+def test_json_is_the_report(report: Report) -> None:
+    """What is read back is the report that was written."""
+    assert load(dump(report)) == report
+
+
+def test_json() -> None:
+    """The keys for programs are those that are promised."""
+    assert orjson.loads(dump(FULL)) == {
+        "version": 1,
+        "job": {
+            "name": "recipes",
+            "description": "Recipes for each cuisine",
+            "spec": "recipes.yaml",
+            "labels": {"team": "data_x"},
+            "seed": 7,
+            "model": "openai/gpt-5-mini",
+            "engine": "online",
+            "simulated": False,
+            "limit": None,
+        },
+        "run": {
+            "number": 3,
+            "round": 2,
+            "started": "2027-01-15T08:00:00+00:00",
+            "ended": "2027-01-15T08:01:12+00:00",
+            "seconds": 72.0,
+            "exit_code": 1,
+            "exit_reason": "10 of 1,000 rows failed",
+            "hint": "see failed.jsonl, mend the spec and run again",
+            "folder": ".synth/recipes/runs/0003",
+        },
+        "rows": {
+            "in": 1000,
+            "out": 987,
+            "filtered": 3,
+            "failed": 10,
+            "kept": 0,
+            "unasked": 0,
+            "reused": 400,
+            "error_rate": 0.01,
+            "per_second": 1000 / 72,
+            "causes": [
+                {"cause": cause.what, "detail": cause.detail, "count": cause.count, "example": cause.example}
+                for cause in CAUSES
+            ],
+        },
+        "traffic": {
+            "requests": 611,
+            "replies": 598,
+            "faults": {"rate limited": 4, "server error": 9},
+            "rate_limited": 4,
+            "retries": 12,
+            "tokens": {
+                "input": 61200,
+                "output": 120400,
+                "cached": 1024,
+                "cache_written": 0,
+                "reasoning": 40000,
+                "unmetered": 0,
+            },
+            "cost": {"usd": 0.4211, "known_usd": 0.4211, "unpriced": 0},
+            "finish_reasons": {"stop": 590, "length": 8},
+            "models": {"gpt-5-mini-2025-08-07": 598},
+            "latency_seconds": {"p50": 0.812, "p95": 1.9, "p99": 3.24},
+            "first": "2027-01-15T08:00:01+00:00",
+            "last": "2027-01-15T08:01:11.500000+00:00",
+        },
+        "round_traffic": None,
+        "limits": {
+            "requests_per_minute": 5000,
+            "tokens_per_minute": 2000000,
+            "input_tokens_per_minute": None,
+            "output_tokens_per_minute": None,
+            "remaining_requests": None,
+            "remaining_tokens": None,
+            "reset_requests": None,
+            "reset_tokens": None,
+        },
+        "outputs": [{"path": "out/recipes.jsonl", "rows": 987, "published": True, "note": "", "candidate": ""}],
+        "notes": [],
+        "versions": {"synth-cli": "0.1.0"},
+    }
+
+
+def test_json_unknown_cost() -> None:
+    """A cost that is not wholly known is null in JSON, never 0."""
+    unpriced = replace(FULL, traffic=replace(FULL.traffic, unpriced=3))
+    costs = [orjson.loads(dump(report))["traffic"]["cost"] for report in (FEW, unpriced)]
+    assert costs == [
+        {"usd": None, "known_usd": 0.0, "unpriced": 2},
+        {"usd": None, "known_usd": 0.4211, "unpriced": 3},
+    ]
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"version":2}', b'{"version":1,"job":{}}'])
+def test_json_that_is_no_report(data: bytes) -> None:
+    """What is no report of ours is a ValueError, not a crash."""
+    with pytest.raises(ValueError, match=r"report|unexpected|empty"):
+        load(data)
+
+
+def test_markdown() -> None:
+    """Markdown has it all, and nothing in it is taken for Markdown or HTML."""
+    assert (
+        markdown(FULL)
+        == """\
+# recipes: exit 1 after 1m12s
+
+Recipes for each cuisine
+
+1,000 rows in, 987 out, 3 filtered, 10 failed · $0.42 · 1m12s → out/recipes.jsonl
+
+**10 of 1,000 rows failed; see failed.jsonl, mend the spec and run again**
+
+|  |  |
+| --- | --- |
+| Rows | 1,000 in, 987 out, 3 filtered, 10 failed (1.0%) · 13.9 rows/s |
+| Requests | 611 sent · 598 answered · 12 retries · server error 9 · rate limited 4 · 400 answers reused |
+| Tokens | 61.2k in (1,024 cached) · 120k out (40.0k reasoning) |
+| Cost | $0.42 |
+| Latency | p50 812 ms · p95 1.9 s · p99 3.2 s |
+| Finish | stop 590 · length 8 |
+| Model | gpt-5-mini-2025-08-07 598 |
+| Limits | 5,000 requests/min · 2,000,000 tokens/min |
+| Wrote | out/recipes.jsonl (987 rows) |
+| Details | .synth/recipes/runs/0003 |
+
+## Why rows failed
+
+| Failed | Why | For example |
+| --- | --- | --- |
+| 6 | answer does not fit the schema | $.steps\\[0\\].minutes: 'five' is not an integer, nor is it a float |
+| 3 | server error (HTTP 503) | upstream connect error &#124; &#60;html&#62; \\[bold\\] |
+| 1 | template or expression failed | 'response' has no 'titel' |
+
+## Job
+
+|  |  |
+| --- | --- |
+| Spec | recipes.yaml |
+| Model asked | openai/gpt-5-mini (online) |
+| Seed | 7 |
+| Started | 2027-01-15 08:00:00 UTC |
+| Ended | 2027-01-15 08:01:12 UTC |
+| Run, round | 3, 2 |
+| Label team | data\\_x |
+| synth-cli | 0.1.0 |
+"""
+    )
+
+
+def test_markdown_simulated() -> None:
+    """A simulated run's Markdown says so before anything else."""
+    assert markdown(FEW).splitlines()[:7] == [
+        "# recipes: done in 1m12s",
+        "",
+        "> **SIMULATED: every answer was made up by the simulator; no model was asked and nothing was paid.**",
+        "",
+        "Recipes for each cuisine",
+        "",
+        "SIMULATED · 2 rows in, 2 out · no cost · 1m12s → nothing published",
+    ]
