@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import math
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import orjson
@@ -388,3 +391,27 @@ def test_a_file_that_may_not_be_read_is_a_setup_error(tmp_path: Path) -> None:
 
     with pytest.raises(SetupError, match=r"cannot read t\.csv"):
         header(file)
+
+
+def test_a_web_server_that_sends_only_whole_files_will_do(tmp_path: Path) -> None:
+    """Text is read from begin to end; Parquet, which is not, says so; what is not there is named."""
+    (tmp_path / "t.csv").write_text("n\n" + "".join(f"{'x' * 100}{number}\n" for number in range(60_000)))
+    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress(JSONL.encode()))
+    pq.write_table(pa.table({"n": ["x" * 100 + str(number) for number in range(60_000)]}), tmp_path / "t.parquet")
+    handler = partial(Quiet, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        here = f"http://127.0.0.1:{server.server_port}"
+        try:
+            assert len(values(tmp_path, path=f"{here}/t.csv")) == 60_000
+            assert values(tmp_path, path=f"{here}/t.jsonl.gz") == ROWS
+            assert refused(tmp_path, f"{here}/none.csv")[0] == f"input.path: nothing is at {here}/none.csv"
+            with pytest.raises(SetupError, match="cannot be read in place"):
+                values(tmp_path, path=f"{here}/t.parquet")
+        finally:
+            server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass

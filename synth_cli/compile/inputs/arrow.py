@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from synth_cli.compile.inputs.files import File, unpacked
 from synth_cli.compile.plain import plain
-from synth_cli.errors import UsageError
+from synth_cli.errors import SetupError, UsageError
 
 BATCH = 256
 HEAVY_BATCH = 32
@@ -48,6 +48,9 @@ def _parquet_file(file: File) -> Iterator[Any]:
         except pa.ArrowException as error:
             hint = "was it written or copied completely?"
             raise UsageError(f"{file.path}: not a Parquet file: {error}", hint=hint) from None
+        except ValueError as error:
+            # a web server that cannot send parts of a file
+            raise SetupError(f"{file.path}: cannot be read in place: {error}", hint="download it first") from None
         yield source
 
 

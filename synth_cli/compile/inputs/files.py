@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from synth_cli.errors import MissingExtra, SetupError, UsageError
 
@@ -185,12 +185,17 @@ def reaching(path: str) -> Iterator[None]:
         raise SetupError(
             f"input.path: cannot read {path}: {error.strerror or error}", hint="check the disk or network"
         ) from None
+    except Exception as error:
+        # a file system of fsspec has error classes of its own, which nobody can list; a built-in one is a bug
+        if not scheme or type(error).__module__ == "builtins":
+            raise
+        raise SetupError(f"input.path: cannot read {path}: {error}", hint="check the network") from None
 
 
 @contextmanager
 def opened(file: File) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked where its name says that it is packed."""
-    with unpacked(file) as raw:
+    """The file's bytes from begin to end, unpacked where its name says that it is packed."""
+    with reaching(file.path), _from_begin(file) as raw:
         match file.packing:
             case "gz":
                 with gzip.open(raw) as stream:
@@ -204,17 +209,25 @@ def opened(file: File) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def unpacked(file: File) -> Iterator[IO[bytes]]:
-    """The file's bytes as they are."""
+    """The file's bytes as they are, to be read here and there."""
     with reaching(file.path), _raw(file) as raw:
         yield raw
 
 
-def _raw(file: File) -> IO[bytes]:
+def _raw(file: File, **options: Any) -> IO[bytes]:
     if file.system is None:
         return open(file.at, "rb")
     with foreign(file.path):
-        stream: IO[bytes] = file.system.open(file.at, "rb")
+        stream: IO[bytes] = file.system.open(file.at, "rb", **options)
         return stream
+
+
+def _from_begin(file: File) -> IO[bytes]:
+    if file.system is None:
+        return _raw(file)
+    # not every web server can send parts of a file; a block size of 0 asks for the whole, once
+    whole = {"block_size": 0} if file.path.startswith(("http://", "https://")) else {}
+    return cast("IO[bytes]", io.BufferedReader(cast("Any", _raw(file, **whole)), CHUNK))
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def _spooled(placed: Iterator[tuple[bytes, Row]]) -> Iterator[Row]:
     with closing(sqlite3.connect("", isolation_level=None)) as spool:
         spool.execute("PRAGMA journal_mode = OFF")
         spool.execute("PRAGMA synchronous = OFF")
-        spool.execute("PRAGMA cache_size = -16384")
+        spool.execute("PRAGMA cache_size = -4096")
         spool.execute("CREATE TABLE spool (place BLOB, number INTEGER, id BLOB, data BLOB)")
         spool.execute("BEGIN")
         while chunk := list(islice(placed, CHUNK)):
