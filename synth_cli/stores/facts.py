@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -26,7 +26,6 @@ from synth_cli.core.events import (
 )
 from synth_cli.core.reply import Answer, Fault, FaultKind, Usage
 
-REPLIED, FAULTED = "replied", "faulted"
 KINDS: Mapping[str, type[Mark]] = {
     "round opened": RoundOpened,
     "round closed": RoundClosed,
@@ -45,39 +44,45 @@ FIELDS: Mapping[type[Mark], tuple[str, ...]] = {
 }
 FAULT_KINDS: Mapping[str, FaultKind] = {kind.value: kind for kind in FaultKind}
 NO_USAGE = (None, None, None, None, None)
-Values = tuple[Any, ...]
-"""In the order of `schema.OUTCOMES`."""
+REPLIED = (
+    "id, step, attempt, at, latency, model, finish_reason, input_tokens, output_tokens, cached_tokens, "
+    "cache_written_tokens, reasoning_tokens, cost, spent, spent_tokens, protocol, messages, body"
+)
+FAULTED = "id, step, attempt, at, latency, fault, status, retry_after, message, spent, spent_tokens, protocol, body"
+"""The columns that a reply fills and those that a fault does: leaving the others out is cheaper than writing nulls."""
+Values: TypeAlias = tuple[Any, ...]
 
 
-def outcome_values(fact: Outcome, run: int, round: int) -> Values:
-    if type(fact) is Replied:
-        usage, sent = fact.usage, fact.messages
-        tokens = (
-            NO_USAGE
-            if usage is None
-            else (usage.input, usage.output, usage.cached, usage.cache_written, usage.reasoning)
-        )
-        return (
-            fact.id, fact.step, run, round, fact.attempt, REPLIED, fact.at, fact.latency, fact.model,
-            fact.finish_reason, *tokens, fact.cost, fact.spent, fact.spent_tokens, None, None, None,
-            fact.answer.protocol, None, None if sent is None else orjson.dumps(sent), fact.answer.body,
-        )  # fmt: skip
-    assert isinstance(fact, Faulted)
+def replied_values(fact: Replied) -> Values:
+    """In the order of `REPLIED`."""
+    usage, sent = fact.usage, fact.messages
+    tokens = (
+        NO_USAGE if usage is None else (usage.input, usage.output, usage.cached, usage.cache_written, usage.reasoning)
+    )
+    return (
+        fact.id, fact.step, fact.attempt, fact.at, fact.latency, fact.model, fact.finish_reason, *tokens, fact.cost,
+        fact.spent, fact.spent_tokens, fact.answer.protocol, None if sent is None else orjson.dumps(sent),
+        fact.answer.body,
+    )  # fmt: skip
+
+
+def faulted_values(fact: Faulted) -> Values:
+    """In the order of `FAULTED`."""
     fault, answer = fact.fault, fact.answer
     protocol, body = (None, None) if answer is None else (answer.protocol, answer.body)
     return (
-        fact.id, fact.step, run, round, fact.attempt, FAULTED, fact.at, fact.latency, None, None, *NO_USAGE, None,
-        fact.spent, fact.spent_tokens, fault.kind.value, fault.status, fault.retry_after, protocol, fault.message,
-        None, body,
+        fact.id, fact.step, fact.attempt, fact.at, fact.latency, fault.kind.value, fault.status, fault.retry_after,
+        fault.message, fact.spent, fact.spent_tokens, protocol, body,
     )  # fmt: skip
 
 
 def outcome(values: Values) -> Outcome:
+    """From the columns of `schema.OUTCOMES`."""
     (
-        id, step, _, _, attempt, kind, at, latency, model, finish_reason, tokens_in, tokens_out, cached, written,
-        reasoning, cost, spent, spent_tokens, fault, status, retry_after, protocol, message, messages, body,
+        id, step, _, attempt, fault, at, latency, model, finish_reason, tokens_in, tokens_out, cached, written,
+        reasoning, cost, spent, spent_tokens, status, retry_after, protocol, message, messages, body,
     ) = values  # fmt: skip
-    if kind == REPLIED:
+    if fault is None:
         usage = None if tokens_in is None else Usage(tokens_in, tokens_out, cached, written, reasoning)
         sent = None if messages is None else tuple(orjson.loads(messages))
         answer = Answer(protocol, body)

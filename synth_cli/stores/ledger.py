@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from synth_cli.core.events import Fact, Faulted, Outcome, Replied, RoundOpened, RunOpened
+from synth_cli.core.events import Fact, Faulted, Mark, Outcome, Replied, RoundOpened, RunOpened
 from synth_cli.core.figures import Latency, Traffic, latency_of
-from synth_cli.core.reply import Usage
+from synth_cli.core.reply import FaultKind, Usage
 from synth_cli.core.rounds import Rounds, fold_marks
 from synth_cli.core.state import History, fold
-from synth_cli.stores.facts import FAULT_KINDS, REPLIED, Values, mark, mark_values, outcome, outcome_values
+from synth_cli.stores.facts import (
+    FAULT_KINDS,
+    FAULTED,
+    REPLIED,
+    Values,
+    faulted_values,
+    mark,
+    mark_values,
+    outcome,
+    replied_values,
+)
 from synth_cli.stores.schema import OUTCOMES, connect, explained
 
 CHUNK = 500
 """Most parameters of one query: below the limit of every SQLite in use."""
-INSERT = f"INSERT INTO outcomes ({OUTCOMES}) VALUES ({', '.join('?' * len(OUTCOMES.split(',')))})"
+LATE = 8192
+"""So many outcomes are looked up in memory before their places are written."""
 COUNTS = (
-    "SELECT kind, fault, finish_reason, model, COUNT(*), SUM(attempt > 1), SUM(input_tokens IS NULL), "
+    "SELECT fault, finish_reason, model, COUNT(*), SUM(attempt > 1), SUM(input_tokens IS NULL), "
     "TOTAL(input_tokens), TOTAL(output_tokens), TOTAL(cached_tokens), TOTAL(cache_written_tokens), "
     "TOTAL(reasoning_tokens), SUM(cost IS NULL), TOTAL(cost), MIN(at - latency), MAX(at) "
-    "FROM outcomes WHERE {where} GROUP BY 1, 2, 3, 4"
+    "FROM outcomes WHERE {where} GROUP BY 1, 2, 3"
 )
 
 
 class SqliteLedger:
-    """A `core.ports.Ledger`. Not for use from several threads; several processes may read while one appends.
+    """A `core.ports.Ledger`. Not for use from several threads; others may read while one appends.
 
     Outcomes are filed under the present run and round: those of the latest `RunOpened`, or of `begin`. A ledger
-    that was just opened sees itself as the next run will: in the round that is open, or in the one after.
+    that was just opened sees itself as the next run will: in the round that is open, or in the one after. One that
+    is opened read-only shows the facts as they were at that moment.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Raises UsageError if a newer synth wrote it, SetupError if it cannot be opened (or read-only, made)."""
         self.path = path
         self._connection, self.warnings = connect(path, read_only=read_only)
-        self._empty = self._query("SELECT 1 FROM outcomes LIMIT 1") == []
         self._run = 0
         self._round = self.standing().present_round
+        ((self._placed,),) = self._query("SELECT value FROM meta WHERE key = 'placed'")
+        self._late: dict[int, list[int]] = {}
+        """Where the outcomes are that `places` does not know yet: key → seqs."""
+        late = self._query("SELECT seq, id FROM outcomes WHERE seq > ? ORDER BY seq", (self._placed,))
+        self._last = late[-1][0] if late else self._placed
+        for (seq, _), key in zip(late, _keys([id for _, id in late]), strict=True):
+            self._late.setdefault(key, []).append(seq)
 
     def begin(self, round: int, run: int = 0) -> None:
         """From here on this is the present round and run."""
@@ -47,64 +67,100 @@ class SqliteLedger:
 
     def append(self, facts: Sequence[Fact]) -> None:
         """One transaction, durable on return. Raises SetupError, with nothing of it kept, when the disk refuses."""
-        outcomes: list[Values] = []
-        marks: list[tuple[str, bytes]] = []
-        for fact in facts:
-            if isinstance(fact, Replied | Faulted):
-                outcomes.append(outcome_values(fact, self._run, self._round))
-                continue
-            marks.append(mark_values(fact))
-            if isinstance(fact, RunOpened):
-                self.begin(fact.round, fact.run)
-            elif isinstance(fact, RoundOpened):
-                self.begin(fact.round, self._run)
+        ids: list[bytes] = []
         with explained(self.path):
-            execute = self._connection.execute
+            execute, executemany = self._connection.execute, self._connection.executemany
             execute("BEGIN IMMEDIATE")
             try:
-                if outcomes:
-                    self._connection.executemany(INSERT, outcomes)
-                if marks:
-                    self._connection.executemany("INSERT INTO marks (kind, body) VALUES (?, ?)", marks)
+                for kind, group in groupby(facts, type):
+                    if kind is Replied:
+                        replies: list[Replied] = list(group)  # type: ignore[arg-type]
+                        executemany(self._insert(REPLIED), [replied_values(fact) for fact in replies])
+                        ids.extend([fact.id for fact in replies])
+                    elif kind is Faulted:
+                        faults: list[Faulted] = list(group)  # type: ignore[arg-type]
+                        executemany(self._insert(FAULTED), [faulted_values(fact) for fact in faults])
+                        ids.extend([fact.id for fact in faults])
+                    else:
+                        self._mark(group)  # type: ignore[arg-type]
+                if ids:
+                    ((last,),) = execute("SELECT MAX(seq) FROM outcomes")
                 execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     execute("ROLLBACK")
                 raise
-        if outcomes:
-            self._empty = False
+        if ids:
+            self._note(ids, last)
+
+    def _insert(self, columns: str) -> str:
+        marks = ", ".join("?" * (columns.count(",") + 1))
+        return f"INSERT INTO outcomes (run, round, {columns}) VALUES ({self._run}, {self._round}, {marks})"
+
+    def _mark(self, marks: Iterable[Mark]) -> None:
+        for fact in marks:
+            self._connection.execute("INSERT INTO marks (kind, body) VALUES (?, ?)", mark_values(fact))
+            if isinstance(fact, RunOpened):
+                self.begin(fact.round, fact.run)
+            elif isinstance(fact, RoundOpened):
+                self.begin(fact.round, self._run)
+
+    def _note(self, ids: Sequence[bytes], last: int) -> None:
+        late = self._late
+        for seq, key in enumerate(_keys(ids), last - len(ids) + 1):
+            if key in late:
+                late[key].append(seq)
+            else:
+                late[key] = [seq]
+        self._last = last
+        if last - self._placed >= LATE:
+            self._place()
+
+    def _place(self) -> None:
+        """Writes the places of all outcomes so far, in the order of the index: each page is touched once."""
+        places = [(key, seq) for key in sorted(self._late) for seq in self._late[key]]
+        with explained(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany("INSERT INTO places VALUES (?, ?)", places)
+                self._connection.execute("UPDATE meta SET value = ? WHERE key = 'placed'", (self._last,))
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        self._placed = self._last
+        self._late.clear()
 
     def histories(self, ids: Sequence[bytes]) -> Mapping[bytes, History]:
         """What is known of these requests, as the present round sees it; those never heard of are missing."""
-        if self._empty and not self._heard():
-            return {}
-        rows: dict[bytes, list[Values]] = {}
-        for start in range(0, len(ids), CHUNK):
-            chunk = ids[start : start + CHUNK]
-            marks = ", ".join("?" * len(chunk))
-            for row in self._query(f"SELECT {OUTCOMES}, seq FROM outcomes WHERE id IN ({marks})", chunk):
-                known = rows.get(row[0])
-                if known is None:
-                    rows[row[0]] = [row]
-                else:
-                    known.append(row)
         present = self._round
-        found: dict[bytes, History] = {}
-        for id, known in rows.items():
-            if len(known) > 1:
-                known.sort(key=_sequence)
-            found[id] = fold([(outcome(row[:-1]), row[3] == present) for row in known])
-        return found
-
-    def _heard(self) -> bool:
-        """Whether an outcome came since the ledger was found empty: a reader's ledger grows under it."""
-        self._empty = self._query("SELECT 1 FROM outcomes LIMIT 1") == []
-        return not self._empty
+        known: dict[bytes, list[tuple[Outcome, bool]]] = {id: [] for id in ids}
+        for row in self._outcomes(ids):
+            # two ids may share a key
+            if row[0] in known:
+                known[row[0]].append((outcome(row), row[2] == present))
+        return {id: fold(outcomes) for id, outcomes in known.items() if outcomes}
 
     def attempts(self, id: bytes) -> tuple[Outcome, ...]:
         """Every outcome of a request, of all rounds, oldest first."""
-        rows = self._query(f"SELECT {OUTCOMES} FROM outcomes WHERE id = ? ORDER BY seq", (id,))
-        return tuple(outcome(row) for row in rows)
+        return tuple(outcome(row) for row in self._outcomes([id]) if row[0] == id)
+
+    def _outcomes(self, ids: Sequence[bytes]) -> list[Values]:
+        """The rows of these ids, and of any that share their keys, oldest first."""
+        keys = _keys(ids)
+        late = self._late
+        seqs = {seq for key in keys if key in late for seq in late[key]} if late else set()
+        if self._placed:
+            seqs.update([seq for (seq,) in self._among("SELECT seq FROM places WHERE key IN", keys)])
+        return self._among(f"SELECT {OUTCOMES} FROM outcomes WHERE seq IN", sorted(seqs)) if seqs else []
+
+    def _among(self, statement: str, parameters: Sequence[int]) -> list[Values]:
+        found: list[Values] = []
+        for start in range(0, len(parameters), CHUNK):
+            chunk = parameters[start : start + CHUNK]
+            found += self._query(f"{statement} ({', '.join('?' * len(chunk))})", chunk)
+        return found
 
     def marks(self) -> Iterator[Fact]:
         """Every fact that is not about a single request, oldest first."""
@@ -129,10 +185,10 @@ class SqliteLedger:
         where = " AND ".join(f"{key} = ?" for key in given) or "1"
         parameters = tuple(given.values())
         counts = self._query(COUNTS.format(where=where), parameters)
-        replies = sum(row[4] for row in counts if row[0] == REPLIED)
+        replies = sum(row[3] for row in counts if row[0] is None)
         with explained(self.path):
             ordered = self._connection.execute(
-                f"SELECT latency FROM outcomes WHERE kind = ? AND {where} ORDER BY latency", (REPLIED, *parameters)
+                f"SELECT latency FROM outcomes WHERE fault IS NULL AND {where} ORDER BY latency", parameters
             )
             latency = latency_of((value for (value,) in ordered), replies)
             ordered.close()
@@ -154,12 +210,13 @@ class SqliteLedger:
             return self._connection.execute(statement, parameters).fetchall()
 
 
-def _sequence(row: Values) -> int:
-    return int(row[-1])
+def _keys(ids: Sequence[bytes]) -> tuple[int, ...]:
+    """The first 8 bytes of each id as a number that SQLite can keep."""
+    return struct.unpack(f"<{len(ids)}q", b"".join([id[:8] for id in ids]))
 
 
 def _traffic(counts: Iterable[Values], replies: int, latency: Latency | None) -> Traffic:
-    faults: dict[Any, int] = {}
+    faults: dict[FaultKind, int] = {}
     finish_reasons: dict[str, int] = {}
     models: dict[str, int] = {}
     retries = unmetered = unpriced = 0
@@ -167,12 +224,13 @@ def _traffic(counts: Iterable[Values], replies: int, latency: Latency | None) ->
     cost = 0.0
     first: float | None = None
     last: float | None = None
-    for kind, fault, finish_reason, model, count, again, no_usage, *sums, no_cost, known, start, end in counts:
+    for fault, finish_reason, model, count, again, no_usage, *sums, no_cost, known, start, end in counts:
         retries += again
         first = start if first is None else min(first, start)
         last = end if last is None else max(last, end)
-        if kind != REPLIED:
-            faults[FAULT_KINDS[fault]] = faults.get(FAULT_KINDS[fault], 0) + count
+        if fault is not None:
+            kind = FAULT_KINDS[fault]
+            faults[kind] = faults.get(kind, 0) + count
             continue
         finish_reasons[finish_reason or ""] = finish_reasons.get(finish_reason or "", 0) + count
         models[model or ""] = models.get(model or "", 0) + count
@@ -180,17 +238,7 @@ def _traffic(counts: Iterable[Values], replies: int, latency: Latency | None) ->
         unpriced += no_cost
         cost += known
         tokens = [total + int(more) for total, more in zip(tokens, sums, strict=True)]
+    usage = Usage(*tokens)
     return Traffic(
-        replies,
-        faults,
-        retries,
-        Usage(*tokens),
-        unmetered,
-        cost,
-        unpriced,
-        finish_reasons,
-        models,
-        latency,
-        first,
-        last,
+        replies, faults, retries, usage, unmetered, cost, unpriced, finish_reasons, models, latency, first, last
     )
