@@ -45,21 +45,27 @@ def _from_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        # the user's module may raise anything while it is imported
         del sys.modules[name]
         raise UsageError(f"parse: {path} cannot be imported: {told(error)}") from error
     return module
 
 
 def _from_package(name: str, folder: Path) -> ModuleType:
-    _reach(folder)
+    # a module beside the spec comes before an installed one, for this import only
+    sys.path.insert(0, str(folder.resolve()))
     try:
         return importlib.import_module(name)
     except Exception as error:
+        # the user's module may raise anything while it is imported
         raise UsageError(f"parse: the module {name} cannot be imported: {told(error)}") from error
+    finally:
+        sys.path.remove(str(folder.resolve()))
+        _reach(folder)
 
 
 def _reach(folder: Path) -> None:
-    """Modules beside the function can be imported by it; those installed come first."""
+    """Modules beside the function can be imported by it later; those installed come first."""
     place = str(folder.resolve())
     if place not in sys.path:
         sys.path.append(place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Never, TypeAlias
 
 import jsonschema_rs
@@ -16,7 +17,7 @@ LONGEST = 240
 
 
 class Checker:
-    """Says what is wrong with a value, and gives whole numbers their integer form."""
+    """Says what is wrong with a value, and completes one that is valid."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         """Raises UsageError where the schema itself is wrong."""
@@ -25,7 +26,7 @@ class Checker:
         except (ValueError, TypeError) as error:
             message = str(error).partition("\n")[0]
             raise UsageError(f"response.schema is not a JSON Schema: {message}") from None
-        self._mend = _Integers(schema).of(schema)
+        self._mend = _Mends(schema).of(schema)
 
     def wrong(self, value: Any) -> str | None:
         """One line that names each place and what is wrong there; None when it is valid."""
@@ -40,7 +41,7 @@ class Checker:
         return "; ".join(found)
 
     def mended(self, value: Any) -> Any:
-        """A valid value with 1.0 as 1 where the schema says integer; changes mappings and lists in place."""
+        """A valid value with the schema's defaults put in, and 1.0 as 1 where it says integer; changes it in place."""
         return value if self._mend is None else self._mend(value)
 
 
@@ -79,8 +80,8 @@ def resolved(schema: Any, root: Mapping[str, Any]) -> Any:
     return schema
 
 
-class _Integers:
-    """Finds the integers of a schema. JSON knows one kind of number, so a model may say 5.0 for 5."""
+class _Mends:
+    """Finds what is to be completed: integers (JSON knows one kind of number, so a model may say 5.0), and defaults."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
@@ -102,24 +103,30 @@ class _Integers:
         kinds = {kinds} if isinstance(kinds, str) else set(kinds or ())
         if "integer" in kinds and "number" not in kinds:
             return _whole
-        fields = {name: self.of(part) for name, part in (schema.get("properties") or {}).items()}
-        mends = [(name, mend) for name, mend in fields.items() if mend is not None]
+        fields = schema.get("properties") or {}
+        mends = [(name, mend) for name, part in fields.items() if (mend := self.of(part)) is not None]
+        defaults = {
+            name: part["default"] for name, part in fields.items() if isinstance(part, Mapping) and "default" in part
+        }
         items = self.of(schema.get("items"))
         # of several alternatives only null is sure not to be meant
         alternatives = [part for part in schema.get("anyOf") or schema.get("oneOf") or () if part != {"type": "null"}]
         alternative = self.of(alternatives[0]) if len(alternatives) == 1 else None
-        if not mends and items is None:
+        if not mends and not defaults and items is None:
             return alternative
-        return _within(mends, items)
+        return _within(mends, defaults, items)
 
 
 def _whole(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
-def _within(fields: list[tuple[str, Mend]], items: Mend | None) -> Mend:
+def _within(fields: list[tuple[str, Mend]], defaults: Mapping[str, Any], items: Mend | None) -> Mend:
     def mend(value: Any) -> Any:
         if type(value) is dict:
+            for name, default in defaults.items():
+                if name not in value:
+                    value[name] = deepcopy(default)
             for name, inner in fields:
                 if name in value:
                     value[name] = inner(value[name])

@@ -15,7 +15,7 @@ from jinja2 import Undefined, nodes
 from synth_cli.template.errors import UnknownNameError
 from synth_cli.template.sandbox import Sandbox
 from synth_cli.template.scope import Scope
-from synth_cli.template.text import text
+from synth_cli.template.text import FUNCTIONS, plain, text
 
 Evaluate: TypeAlias = Callable[[Scope], Any]
 LAZY = frozenset({"default", "d"})
@@ -144,7 +144,8 @@ class Compiler:
             value = look_up(value, key)
             if isinstance(value, Undefined):
                 value._fail_with_undefined_error()
-            return value
+            # nothing here calls it, so a method of the value was taken for a key: `response.title` of a text
+            return plain(value) if isinstance(value, FUNCTIONS) else value
 
         return member
 
