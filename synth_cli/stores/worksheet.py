@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -67,39 +67,38 @@ class Worksheet:
         keys = array("q", b"".join([content[:8] for content in contents]))
         if salt:
             keys = array("q", [key ^ salt for key in keys])
-        fresh = dict.fromkeys(keys, 0)
+        ordinals: list[int] = []
+        times: dict[int, int] = {}
+        for key in keys:
+            seen = times.get(key, 0)
+            ordinals.append(seen)
+            times[key] = seen + 1
         self._chunks += 1
-        stamp = self._chunks
         with explained(self.path):
             self._connection.execute("BEGIN")
             added = self._connection.executemany(
-                f"INSERT OR IGNORE INTO tally VALUES (?, 0, {stamp})", [(key,) for key in fresh]
+                f"INSERT OR IGNORE INTO tally VALUES (?, ?, {self._chunks})", times.items()
             ).rowcount
             # the usual case, nothing seen before, needs no look-up
-            if added < len(fresh):
-                self._known(fresh, stamp)
-            ordinals = self._number(keys, fresh)
+            earlier = self._earlier(times) if added < len(times) else {}
             self._connection.execute("COMMIT")
+        if earlier:
+            return [seen + earlier.get(key, 0) for seen, key in zip(ordinals, keys, strict=True)]
         return ordinals
 
-    def _known(self, fresh: dict[int, int], stamp: int) -> None:
-        keys = list(fresh)
+    def _earlier(self, times: Mapping[int, int]) -> dict[int, int]:
+        """How often each of these came in earlier chunks; adds what came in this one."""
+        earlier: dict[int, int] = {}
+        keys = list(times)
         for start in range(0, len(keys), CHUNK):
             chunk = keys[start : start + CHUNK]
             marks = ", ".join("?" * len(chunk))
-            query = f"SELECT content, times FROM tally WHERE content IN ({marks}) AND chunk < {stamp}"
-            fresh.update(self._connection.execute(query, chunk))
-
-    def _number(self, keys: Sequence[int], times: dict[int, int]) -> list[int]:
-        ordinals = []
-        for key in keys:
-            seen = times[key]
-            ordinals.append(seen)
-            times[key] = seen + 1
+            query = f"SELECT content, times FROM tally WHERE content IN ({marks}) AND chunk < {self._chunks}"
+            earlier.update(self._connection.execute(query, chunk))
         self._connection.executemany(
-            "UPDATE tally SET times = ? WHERE content = ?", [(seen, key) for key, seen in times.items()]
+            "UPDATE tally SET times = times + ? WHERE content = ?", [(times[key], key) for key in earlier]
         )
-        return ordinals
+        return earlier
 
     def add(self, rows: Sequence[Row], step: str = "main") -> range:
         """Keeps rows and returns their positions."""
