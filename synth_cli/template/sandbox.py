@@ -20,6 +20,10 @@ from synth_cli.template.text import text
 MOST_ITEMS = 10_000_000
 """Longest text or list that `*` may make, and most bits of a number that `**` may."""
 SHOWN = 12
+DATA = frozenset(
+    {"builtins", "collections", "datetime", "decimal", "fractions", "uuid", "zoneinfo", "jinja2", "markupsafe"}
+)
+"""Where types come from whose methods only compute; an image's `save` or a path's `unlink` is none of these."""
 CLOCKS = frozenset({"now", "today", "utcnow"})
 
 
@@ -91,6 +95,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if attr in CLOCKS and (
             isinstance(obj, datetime.date) or (isinstance(obj, type) and issubclass(obj, datetime.date))
         ):
+            return False
+        if callable(value) and type(obj).__module__.partition(".")[0] not in DATA:
             return False
         return super().is_safe_attribute(obj, attr, value)
 

@@ -16,6 +16,7 @@ from synth_cli.template.names import DRAWING
 from synth_cli.template.sandbox import Sandbox
 
 MARKS = ("{{", "{%", "{#")
+BRACES = "an expression is one whole {{ … }}, or has no braces at all"
 FILES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 
 
@@ -41,10 +42,10 @@ def parse(sandbox: Sandbox, text: str) -> nodes.Template:
 
 def parse_expression(sandbox: Sandbox, text: str) -> nodes.Template:
     """The expression as a template of nothing but it; `text` may have the braces around it."""
-    if is_template(text):
+    if text.lstrip().startswith("{{"):
         tree = parse(sandbox, text.strip())
         if only(tree) is None:
-            raise TemplateSyntaxError("an expression is one whole {{ … }}, or has no braces at all")
+            raise TemplateSyntaxError(BRACES)
         return tree
     if not text.strip():
         raise TemplateSyntaxError("the expression is empty")
@@ -53,7 +54,8 @@ def parse_expression(sandbox: Sandbox, text: str) -> nodes.Template:
         expression = parser.parse_expression()
         rest = parser.stream.current
     except jinja2.TemplateSyntaxError as error:
-        raise TemplateSyntaxError(error.message or "not an expression", line=error.lineno) from None
+        message = BRACES if is_template(text) else error.message or "not an expression"
+        raise TemplateSyntaxError(message, line=error.lineno) from None
     if rest.type != "eof":
         raise TemplateSyntaxError(f"the expression ends before '{rest.value}'")
     tree = nodes.Template([nodes.Output([expression], lineno=1)], lineno=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,9 +103,11 @@ def test_there_is_no_clock() -> None:
         "{{ 10 ** (10 ** 9) }}",
         "{{ range(10 ** 9) }}",
         "{{ '{0.__class__}'.format(1) }}",
+        "{{ path.read_text() }}",
+        "{{ path.unlink() }}",
     ],
 )
 def test_the_sandbox_holds(node: str) -> None:
     """No private attributes, no changing of data, no values that fill the memory."""
     with pytest.raises(TemplateError):
-        rendered(node)
+        rendered(node, path=Path("/nowhere/at/all"))

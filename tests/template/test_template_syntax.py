@@ -49,6 +49,11 @@ def test_an_expression_has_braces_or_not(text: str) -> None:
     assert TEMPLATES.expression(text).render(SEEN) is True
 
 
+def test_braces_in_quotes_are_text() -> None:
+    """An expression may look for the marks of a template."""
+    assert TEMPLATES.expression("'{%' in 'a {% b' and '{{' not in 'c'").render(SEEN) is True
+
+
 def test_a_boolean_is_an_expression() -> None:
     """`keep_if: true` needs no text."""
     assert TEMPLATES.expression(False).render(SEEN) is False
@@ -99,3 +104,10 @@ def test_constants_are_shared() -> None:
     assert template.render(SEEN) == {"role": "system", "content": "Be dry."}
     assert template.render(SEEN) is template.render(SEEN)
     assert not TEMPLATES.value("{{ a }}").constant
+
+
+def test_a_mix_of_braces_and_text_says_what_to_write() -> None:
+    """Half an expression in braces is a common slip."""
+    for text in ("{{ a }} and b", "b and {{ a }}"):
+        with pytest.raises(TemplateSyntaxError, match="or has no braces at all"):
+            TEMPLATES.expression(text)
