@@ -150,7 +150,7 @@ def finding(where: Where, detail: ErrorDetails, data: Any) -> Finding:
         return unknown_key(where)
     if kind == "missing":
         parent = f"'{dotted(where[:-1])}'" if where[:-1] else "the spec"
-        return Finding(where[:-1], f"{parent} needs the key '{where[-1]}'", "", at_key=True)
+        return Finding(where[:-1], f"{parent} needs the key '{where[-1]}'", "", at_key=True, lacks=str(where[-1]))
     if kind in _WRONG_TYPE:
         return _wrong_type(where, _WRONG_TYPE[kind], value)
     name = dotted(where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,21 @@ from synth_cli.errors import Problem, SpecError
 from synth_cli.spec import rules
 from synth_cli.spec.environment import with_environment
 from synth_cli.spec.explain import findings
-from synth_cli.spec.files import Reading
-from synth_cli.spec.hints import SAMPLING
+from synth_cli.spec.files import SCHEME, Reading
 from synth_cli.spec.keys import annotations_at, keys_of, node_at
 from synth_cli.spec.model import Spec
-from synth_cli.spec.numbers import as_number
+from synth_cli.spec.numbers import numeric_params
 from synth_cli.spec.overrides import with_profile, with_sets
-from synth_cli.spec.places import Branch, Finding, Leaf, Places, Where, plain
+from synth_cli.spec.places import Branch, Finding, Items, Leaf, Mark, Places, Tree, Where, leaves, plain
 from synth_cli.spec.secrets import redacted, secrets_of
+
+ROUNDS = 5
+DISPENSABLE = frozenset(
+    {"engine", "generation_params", "backend_params", "samples", "on_failure", "version", "name", "description"}
+    | {"labels", "seed", "output", "accept", "target_rows", "budget"}
+)
+"""Top-level keys without which the rest of a spec means what it means with them."""
+NEEDED = ("input", "vars", "prompt", "messages", "response", "columns", "steps", "model", "each", "extends", "turns")
 
 
 @dataclass(frozen=True)
@@ -56,49 +63,137 @@ def load(path: Path, *, sets: Sequence[str] = (), profile: str | None = None, en
     Raises:
         SpecError: With every problem found, in the order of the file.
     """
+    loaded, problems = inspect(path, sets=sets, profile=profile, environ=environ)
+    if problems or loaded is None:
+        raise SpecError(problems)
+    return loaded
+
+
+def inspect(
+    path: Path, *, sets: Sequence[str] = (), profile: str | None = None, environ: Mapping[str, str]
+) -> tuple[Loaded | None, tuple[Problem, ...]]:
+    """Every problem of a spec, and the spec itself even so, if it can be read without its wrong values.
+
+    It is then good for finding more problems, and for nothing else.
+    """
     full = Path(os.path.abspath(path))
     reading = Reading(full.parent, environ)
-    base = reading.spec(full, str(path))
     problems = reading.problems
+    try:
+        base = reading.spec(full, str(path))
+    except SpecError as error:
+        return None, _sorted([*problems, *error.problems], str(path))
     tree = with_sets(with_profile(base, profile, problems), sets, problems)
-    tree = Branch({key: entry for key, entry in tree.entries.items() if not key.startswith("x-")}, tree.mark)
-    profiles = tree.entries.get("profiles")
-    body = Branch({key: entry for key, entry in tree.entries.items() if key not in {"profiles", "extends"}}, tree.mark)
-    filled, more, unset = with_environment(body, environ)
-    problems.extend(more)
-    filled, failed = reading.texts(filled)
-    assert isinstance(filled, Branch)
-    unknown = unset | failed
-    if profiles is not None:
-        filled = Branch({**filled.entries, "profiles": profiles}, filled.mark)
+    filled, unknown = _filled(tree, reading)
     places = Places(filled)
     spec, found = _validated(filled, full.parent)
     problems.extend(places.of(each) for each in found if each.where not in unknown)
-    if problems:
-        raise SpecError(_sorted(problems, str(path)))
-    assert spec is not None
+    if profile is None:
+        problems.extend(_of_profiles(base, full.parent, frozenset(problems)))
+    in_order = _sorted(problems, str(path))
+    if spec is None:
+        return None, in_order
     name = spec.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", full.stem).strip("-.") or "job"
-    return Loaded(spec, full, full.parent, name, places, secrets_of(plain(filled)), dict(reading.sources))
+    secrets = secrets_of(plain(filled))
+    return Loaded(spec, full, full.parent, name, places, secrets, dict(reading.sources)), in_order
+
+
+def _filled(tree: Branch, reading: Reading) -> tuple[Branch, set[Where]]:
+    """The spec with environment and texts put in, and the places where that failed: they are not judged further.
+
+    Profiles stay as they are: only the chosen one needs its variables.
+    """
+    own = {key: entry for key, entry in tree.entries.items() if not key.startswith("x-")}
+    body = Branch({key: entry for key, entry in own.items() if key not in {"profiles", "extends"}}, tree.mark)
+    filled, problems, unset = with_environment(body, reading.environ)
+    reading.problems.extend(problems)
+    filled, failed = reading.texts(filled)
+    assert isinstance(filled, Branch)
+    kept = {key: entry for key, entry in own.items() if key in {"profiles", "extends"}}
+    return Branch({**filled.entries, **kept}, tree.mark), unset | failed
+
+
+def _of_profiles(base: Branch, folder: Path, known: frozenset[Problem]) -> Iterator[Problem]:
+    """What is wrong in profiles that were not chosen: only what stands in them, and needs no environment."""
+    entry = base.entries.get("profiles")
+    if entry is None or not isinstance(entry.value, Branch):
+        return
+    for name, profile in entry.value.entries.items():
+        problems: list[Problem] = []
+        tree = with_profile(base, name, problems)
+        own = {leaf.mark for _, leaf in leaves(profile.value)} | set(_key_marks(profile.value))
+        places = Places(tree)
+        _, found = _validated(tree, folder)
+        problems.extend(places.of(each) for each in found if not _is_open(tree, each.where))
+        for problem in problems:
+            if problem not in known and Mark(problem.file, problem.line, problem.column) in own:
+                yield problem
+
+
+def _key_marks(tree: Tree) -> Iterator[Mark]:
+    if isinstance(tree, Branch):
+        for entry in tree.entries.values():
+            yield entry.key
+            yield from _key_marks(entry.value)
+    elif isinstance(tree, Items):
+        for item in tree.items:
+            yield from _key_marks(item)
+
+
+def _is_open(tree: Tree, where: Where) -> bool:
+    """Whether a value waits for the environment or a file."""
+    node, _, _ = Places(tree).find(where)
+    return isinstance(node, Leaf) and isinstance(node.value, str) and ("${" in node.value or node.value[:7] == SCHEME)
 
 
 def _validated(tree: Branch, folder: Path) -> tuple[Spec | None, list[Finding]]:
+    """The spec, without what is wrong in it where that can be left out, and the findings."""
     data = plain(tree)
-    _numbers(data)
+    numeric_params(data)
     places = Places(tree)
-    found: list[Finding] = []
+    shape: list[Finding] = []
     spec: Spec | None = None
-    for _ in range(3):
+    for _ in range(ROUNDS):
         try:
             spec = Spec.model_validate(data)
-            found = []
             break
         except ValidationError as error:
             found = list(findings(data, error.errors(include_url=False)))
-            if not _amended(data, found, places):
+            if _amended(data, found, places):
+                continue
+            shape.extend(each for each in found if each not in shape)
+            if not _left_out(data, found):
                 break
-    found.extend(_aliases(data))
-    found.extend(rules.check(data, folder))
-    return spec, found
+    shape.extend(_aliases(data))
+    meant = [(each.where[:-1], each.hint) for each in shape if each.at_key and not each.lacks]
+    both = [*shape, *rules.check(plain(tree), folder)]
+    return spec, [each for each in both if not each.lacks or not _is_meant(each, meant)]
+
+
+def _is_meant(finding: Finding, meant: Sequence[tuple[Where, str]]) -> bool:
+    """Whether a missing key is there under a wrong name, which has been said."""
+    return any(where == finding.where and f"'{finding.lacks}" in hint for where, hint in meant)
+
+
+def _left_out(data: Any, found: Sequence[Finding]) -> bool:
+    """Takes wrong values out of the data, if all of them are such that nothing else depends on them."""
+    if not all(_is_dispensable(each) for each in found):
+        return False
+    for each in found:
+        parent = data
+        for part in each.where[:-1]:
+            parent = parent.get(part, {})
+        parent.pop(each.where[-1], None)
+    return True
+
+
+def _is_dispensable(finding: Finding) -> bool:
+    where = finding.where
+    if finding.lacks or not where or any(isinstance(part, int) for part in where):
+        return False
+    if where[0] in DISPENSABLE:
+        return True
+    return len(where) == 1 and finding.at_key and not any(f"'{word}" in finding.hint for word in NEEDED)
 
 
 def _amended(data: Any, found: Sequence[Finding], places: Places) -> bool:
@@ -130,23 +225,6 @@ def _has_default(where: Where) -> bool:
     return node is not None and name is not None and not node.model_fields[name].is_required()
 
 
-def _numbers(node: Any) -> None:
-    """Numeric texts of the sampling parameters become numbers; all others are sent as they are."""
-    if isinstance(node, dict):
-        params = node.get("generation_params")
-        if isinstance(params, dict):
-            for name in SAMPLING.keys() & params.keys():
-                params[name] = as_number(params[name]) if isinstance(params[name], str) else params[name]
-        for key in ("model", "models", "steps", "fallback"):
-            _numbers(node.get(key))
-        for key, each in node.items():
-            if isinstance(each, dict) and key not in {"rows", "vars", "columns", "input", "generation_params"}:
-                _numbers(each)
-    elif isinstance(node, list):
-        for each in node:
-            _numbers(each)
-
-
 def _aliases(data: Mapping[str, Any]) -> list[Finding]:
     """Python's names of fields whose keys are words of the language are not keys."""
     found: list[Finding] = []
@@ -165,9 +243,9 @@ def _aliases(data: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def _sorted(problems: Sequence[Problem], first: str) -> list[Problem]:
+def _sorted(problems: Sequence[Problem], first: str) -> tuple[Problem, ...]:
     files = {first: 0}
     for problem in problems:
         files.setdefault(problem.file, len(files))
     unique = dict.fromkeys(problems)
-    return sorted(unique, key=lambda problem: (files[problem.file], problem.line, problem.column))
+    return tuple(sorted(unique, key=lambda problem: (files[problem.file], problem.line, problem.column)))

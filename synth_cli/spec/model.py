@@ -226,7 +226,7 @@ class Spec(StepKeys):
     vars: dict[str, Any] = Field(default_factory=dict, description="Constants for templates.")
     labels: dict[str, StrictStr] = Field(default_factory=dict, description="Go into reports, cards and batches.")
     seed: Whole = Field(0, description="Of everything that is drawn.")
-    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Named overrides.")
+    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Named overrides.", repr=False)
     extends: StrictStr | None = Field(None, description="A spec that this one overrides.")
     models: dict[str, ModelRef] = Field(default_factory=dict, description="Models named once.")
     input: Input | None = Field(None, description="Where rows come from.")

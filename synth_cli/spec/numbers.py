@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
+from synth_cli.spec.hints import SAMPLING
 from synth_cli.spec.yaml import scalar
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -47,3 +48,20 @@ def _seconds(value: Any) -> float:
 Whole: TypeAlias = Annotated[int, BeforeValidator(as_number)]
 Number: TypeAlias = Annotated[float, BeforeValidator(as_number)]
 Duration: TypeAlias = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str | float)]
+
+
+def numeric_params(node: Any) -> None:
+    """Numeric texts of the sampling parameters become numbers, in place; all other texts are sent as they are."""
+    if isinstance(node, list):
+        for each in node:
+            numeric_params(each)
+    if not isinstance(node, dict):
+        return
+    params = node.get("generation_params")
+    if isinstance(params, dict):
+        for name in SAMPLING.keys() & params.keys():
+            params[name] = as_number(params[name]) if isinstance(params[name], str) else params[name]
+    for key in ("model", "fallback", "steps", "turns", "user", "assistant"):
+        numeric_params(node.get(key))
+    models = node.get("models")
+    numeric_params(list(models.values()) if isinstance(models, dict) else None)

@@ -66,6 +66,8 @@ class Finding:
     message: str
     hint: str = ""
     at_key: bool = False
+    lacks: str = ""
+    """The key that is missing, where that is the problem."""
 
 
 def plain(tree: Tree, where: Where = ()) -> Any:

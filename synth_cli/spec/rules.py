@@ -117,7 +117,7 @@ def _steps(steps: Sequence[Any], data: Mapping[str, Any]) -> Iterator[Finding]:
         name = step.get("name")
         yield from _from(step.get("from"), (*where, "from"), names)
         if name is None:
-            yield Finding(where, f"step {position + 1} has no 'name'", "begin it with '- name: …'")
+            yield Finding(where, f"step {position + 1} has no 'name'", "begin it with '- name: …'", lacks="name")
         elif name == "input":
             yield Finding((*where, "name"), "a step cannot be named 'input'", "'from: input' means the job's input")
         elif name in names:
@@ -162,7 +162,7 @@ def _asking(step: Mapping[str, Any], where: Where, defaults: Mapping[str, Any]) 
     asked = _given(step, ("prompt", "messages", "turns"))
     if not asked:
         hint = "write prompt: …" if where else "write prompt: …, or steps: …"
-        yield Finding(where, f"{name} asks nothing: it has no 'prompt'", hint, at_key=True)
+        yield Finding(where, f"{name} asks nothing: it has no 'prompt'", hint, at_key=True, lacks="prompt")
     yield from _at_most_one(step, ("prompt", "messages"), where, "a system and a user turn, or a list of messages")
     for key in ("prompt", "messages", "tools", "response"):
         yield from _at_most_one(step, ("turns", key), where, f"a conversation has no '{key}'")
@@ -171,7 +171,7 @@ def _asking(step: Mapping[str, Any], where: Where, defaults: Mapping[str, Any]) 
     speaking = bool(sides) and all(isinstance(side, dict) and side.get("model") for side in sides)
     if step.get("model") in (None, []) and defaults.get("model") in (None, []) and not speaking:
         hint = "write model: provider/name, or model: simulator to try without a key"
-        yield Finding(where, f"{name} has no 'model'", hint, at_key=True)
+        yield Finding(where, f"{name} has no 'model'", hint, at_key=True, lacks="model")
     prompt_format = step.get("prompt_format", "chat")
     if not isinstance(prompt_format, str) or prompt_format == "chat":
         return
