@@ -232,7 +232,7 @@ def _wait(headers: Mapping[str, str], said: _Said, now: float) -> float | None:
         return millis / 1000
     after = headers.get("retry-after")
     if after:
-        seconds = _float(after) if duration(after) is None else duration(after)
+        seconds = duration(after)
         if seconds is not None:
             return seconds
         # a server's date is by its own clock

@@ -32,10 +32,6 @@ class Dialect:
     reset_tokens: str = ""
     reset: Literal["duration", "time"] = "duration"
 
-    @property
-    def signs(self) -> tuple[str, ...]:
-        return tuple(filter(None, (self.remaining_requests, self.remaining_tokens, self.requests, self.tokens)))
-
 
 _X = "x-ratelimit-"
 _A = "anthropic-ratelimit-"
@@ -94,22 +90,28 @@ def read(headers: Mapping[str, str], dialect: Dialect | None, now: float) -> Rat
 
     Names are looked up in lower case.
     """
-    if dialect is None or not any(name in headers for name in dialect.signs):
+    if dialect is None:
         return None
     get = headers.get
-    until = _duration if dialect.reset == "duration" else lambda text: _until(text, now)
+    remaining_requests, remaining_tokens = get(dialect.remaining_requests), get(dialect.remaining_tokens)
+    requests, tokens = get(dialect.requests), get(dialect.tokens)
+    if remaining_requests is None and remaining_tokens is None and requests is None and tokens is None:
+        return None
+    reset_requests, reset_tokens = get(dialect.reset_requests), get(dialect.reset_tokens)
+    by_duration = dialect.reset == "duration"
     return RateLimits(
-        _number(get(dialect.requests)),
-        _number(get(dialect.tokens)),
-        _number(get(dialect.input)),
-        _number(get(dialect.output)),
-        _number(get(dialect.remaining_requests)),
-        _number(get(dialect.remaining_tokens)),
-        until(get(dialect.reset_requests)),
-        until(get(dialect.reset_tokens)),
+        _number(requests),
+        _number(tokens),
+        _number(get(dialect.input)) if dialect.input else None,
+        _number(get(dialect.output)) if dialect.output else None,
+        _number(remaining_requests),
+        _number(remaining_tokens),
+        duration(reset_requests) if by_duration else _until(reset_requests, now),
+        duration(reset_tokens) if by_duration else _until(reset_tokens, now),
     )
 
 
+@lru_cache(4096)
 def _number(text: str | None) -> float | None:
     if not text:
         return None
@@ -121,9 +123,9 @@ def _number(text: str | None) -> float | None:
 
 
 @lru_cache(4096)
-def _duration(text: str | None) -> float | None:
+def duration(text: str | None) -> float | None:
     """Seconds of '1s', '6m0s', '20ms', '1h2m', or a plain number of seconds."""
-    if not text:
+    if not text or not text.strip():
         return None
     plain = _number(text)
     if plain is not None:
@@ -133,9 +135,6 @@ def _duration(text: str | None) -> float | None:
         return None
     days, hours, minutes, seconds, millis = (float(part or 0) for part in match.groups())
     return days * 86400 + hours * 3600 + minutes * 60 + seconds + millis / 1000
-
-
-duration = _duration
 
 
 def _until(text: str | None, now: float) -> float | None:

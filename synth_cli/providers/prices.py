@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import orjson
 
 from synth_cli.core.cost import Price
+
+Tier: TypeAlias = Literal["", "batches", "flex", "priority"]
 
 FILE = "model_prices_and_context_window_backup.json"
 
@@ -83,14 +85,19 @@ def _entry(backend: str, model: str) -> Mapping[str, Any] | None:
     return _entry(backend, shorter) if shorter != model else None
 
 
-def price(backend: str, model: str, *, in_mtok: float | None = None, out_mtok: float | None = None) -> Price | None:
-    """USD per token: what the user says (USD per million) over the table; None where neither knows."""
+def price(
+    backend: str, model: str, *, in_mtok: float | None = None, out_mtok: float | None = None, tier: Tier = ""
+) -> Price | None:
+    """USD per token: what the user says (USD per million) over the table; None where neither knows.
+
+    Where a tier has no price of its own, the standard one holds.
+    """
     if in_mtok is not None and out_mtok is not None:
         return Price(in_mtok / 1e6, out_mtok / 1e6)
     if backend == "simulator":
         return Price((in_mtok or 0.0) / 1e6, (out_mtok or 0.0) / 1e6)
     entry = _entry(backend, model)
-    listed = _price(entry, "") if entry else None
+    listed = ((_price(entry, f"_{tier}") if tier else None) or _price(entry, "")) if entry else None
     if in_mtok is None and out_mtok is None:
         return listed
     if listed is None:

@@ -89,7 +89,9 @@ def resolve(
     own = base_url is None
     if base_url is None:
         base_url = _first(host.bases, environ) or host.base_url
-    key = api_key or _first(host.keys, environ)
+    # a key copied with its line's end is a common accident
+    key = (api_key or _first(host.keys, environ) or "").strip() or None
+    _check(headers or {})
     if not host.litellm and not base_url:
         where = f" or set {host.bases[0]}" if host.bases else ""
         raise UsageError(f"backend {backend} needs an address", hint=f"give a base_url{where}")
@@ -115,6 +117,12 @@ def _address(base_url: str, host: Host, model: str, environ: Mapping[str, str]) 
             version = environ.get("AZURE_API_VERSION") or environ.get("OPENAI_API_VERSION") or AZURE_API_VERSION
             query = "&".join(filter(None, (query, f"api-version={quote(version)}")))
     return urlunsplit((parts.scheme, parts.netloc, path, "", "")), query
+
+
+def _check(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if not name or any(ord(sign) < 32 or sign == "\x7f" for sign in name + value) or ":" in name or " " in name:
+            raise UsageError(f"header {name!r} cannot be sent", hint="a header is one line of text without controls")
 
 
 def _first(names: tuple[str, ...], environ: Mapping[str, str]) -> str | None:
