@@ -8,7 +8,7 @@ from aiohttp import web
 
 from synth_cli.simulator.asked import Asked, body_of, read_chat, read_completions
 from synth_cli.simulator.model import Choice
-from synth_cli.simulator.service import JSON, Endpoint, Service
+from synth_cli.simulator.service import JSON, Endpoint, Routes, Service
 from synth_cli.simulator.wire import chat_body, chat_events, completion_body, completion_events, models_body
 
 MODELS = ("simulator", "simulator-reason", "gpt-5-mini")
@@ -32,18 +32,18 @@ COMPLETIONS = Endpoint(
 )
 
 
-def routes(service: Service) -> list[web.RouteDef]:
-    async def chat(request: web.Request) -> web.StreamResponse:
+def routes(service: Service) -> Routes:
+    async def chat(request: web.BaseRequest) -> web.StreamResponse:
         return await service.exchange(request, CHAT)
 
-    async def completions(request: web.Request) -> web.StreamResponse:
+    async def completions(request: web.BaseRequest) -> web.StreamResponse:
         return await service.exchange(request, COMPLETIONS)
 
-    async def models(_request: web.Request) -> web.StreamResponse:
+    async def models(_request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(body=models_body(MODELS), content_type=JSON)
 
-    return [
-        web.post("/v1/chat/completions", chat),
-        web.post("/v1/completions", completions),
-        web.get("/v1/models", models),
-    ]
+    return {
+        ("POST", "/v1/chat/completions"): chat,
+        ("POST", "/v1/completions"): completions,
+        ("GET", "/v1/models"): models,
+    }

@@ -6,8 +6,9 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from aiohttp import web
 
@@ -23,6 +24,10 @@ RAW_PREFIX = HEADER.encode()
 LOOK_AGAIN = 0.5
 JSON = "application/json"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Routes: TypeAlias = Mapping[tuple[str, str], Handler]
+"""(method, path) → who answers; a path that ends in `/*` is any path below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class Service:
         self.counts.reset()
         self.limits = Limits(self.settings, time.monotonic())
 
-    async def exchange(self, request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
+    async def exchange(self, request: web.BaseRequest, endpoint: Endpoint) -> web.StreamResponse:
         """Answers one request as the settings have it."""
         data = await request.read()
         counts = self.counts
@@ -90,7 +95,7 @@ class Service:
         finally:
             counts.leave(endpoint.name, outcome)
 
-    def plan(self, request: web.Request, data: bytes, endpoint: Endpoint) -> Plan:
+    def plan(self, request: web.BaseRequest, data: bytes, endpoint: Endpoint) -> Plan:
         """Raises `Refused`. What is refused has no part in the tries of its content, save for drawn faults."""
         settings, forced, forced_tries = self.settings_for(request)
         if request.headers.get("Authorization") == "Bearer bad":
@@ -129,7 +134,7 @@ class Service:
             delay += settings.jitter * Draw(mix(content + turn)).unit()
         return Plan(settings, asked, choices, content, trouble, delay)
 
-    async def respond(self, request: web.Request, endpoint: Endpoint, plan: Plan) -> web.StreamResponse:
+    async def respond(self, request: web.BaseRequest, endpoint: Endpoint, plan: Plan) -> web.StreamResponse:
         headers = self.limits.headers()
         match plan.trouble:
             case Trouble.ERROR:
@@ -152,7 +157,7 @@ class Service:
                 return web.Response(body=body, content_type=JSON, headers=headers)
 
     async def stream(
-        self, request: web.Request, endpoint: Endpoint, plan: Plan, headers: Mapping[str, str]
+        self, request: web.BaseRequest, endpoint: Endpoint, plan: Plan, headers: Mapping[str, str]
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers=headers)
         response.content_type = "text/event-stream"
@@ -174,7 +179,7 @@ class Service:
             pass  # the client went away; it was answered as far as it wanted
         return response
 
-    async def stall(self, request: web.Request) -> None:
+    async def stall(self, request: web.BaseRequest) -> None:
         """Until the client gives up, or the server ends."""
         while not self.closing.is_set() and request.transport is not None and not request.transport.is_closing():
             try:
@@ -182,7 +187,7 @@ class Service:
             except TimeoutError:
                 continue
 
-    def settings_for(self, request: web.Request) -> tuple[Settings, Trouble | None, int]:
+    def settings_for(self, request: web.BaseRequest) -> tuple[Settings, Trouble | None, int]:
         """(settings, the fault that the request itself asks for, for how many tries)."""
         if not any(name[:12].lower() == RAW_PREFIX for name, _ in request.raw_headers):
             return self.settings, None, 0
@@ -196,7 +201,7 @@ class Service:
             raise Refused(400, str(error), param="headers") from error
 
 
-def reset(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
+def reset(request: web.BaseRequest, response: web.StreamResponse | None = None) -> web.StreamResponse:
     """Breaks the connection off with a TCP reset."""
     transport = request.transport
     if transport is not None:
