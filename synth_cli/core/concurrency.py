@@ -16,6 +16,10 @@ STEP: Final = 1 / 8
 CUT: Final = 0.7
 TROUBLED: Final = 0.4
 """Share of refused or broken requests above which the server is in trouble; a steady tenth is everyday life."""
+CALM: Final = 0.1
+"""Share of refused requests below which the server might take more."""
+BUSY: Final = 0.2
+"""Share above which it takes less than it is sent, without being in trouble."""
 OUT: Final = 0.8
 """Share of broken requests above which nothing gets through."""
 SAMPLE: Final = 32
@@ -24,8 +28,8 @@ LONGEST_HOLD: Final = 32
 FIRST_PAUSE: Final = 0.5
 LONGEST_OUTAGE_PAUSE: Final = 30.0
 
-Trouble: TypeAlias = Literal["limited", "outage"]
-"""Most requests are refused with 429, or nothing gets through at all."""
+Sign: TypeAlias = Literal["calm", "busy", "limited", "outage"]
+"""Hardly any request is refused; some are; a large part is; nothing gets through at all."""
 
 
 class Concurrency:
@@ -75,7 +79,7 @@ class Concurrency:
         self._latency = 0.0
         self._move(self.limit, self._since)
 
-    def answered(self, sent: float, now: float, latency: float) -> Trouble | None:
+    def answered(self, sent: float, now: float, latency: float) -> Sign | None:
         """A request came back with whatever the server has to say about it."""
         self._outages = 0
         if sent >= self._since:
@@ -85,13 +89,13 @@ class Concurrency:
                 self._weigh(now)
         return self._tally(sent, now)
 
-    def refused(self, sent: float, now: float) -> Trouble | None:
+    def refused(self, sent: float, now: float) -> Sign | None:
         """It was answered 429 or 'overloaded'."""
         if sent >= self._bad_since:
             self._refused += 1
         return self._tally(sent, now)
 
-    def broken(self, sent: float, now: float) -> Trouble | None:
+    def broken(self, sent: float, now: float) -> Sign | None:
         """It timed out, the connection failed, or the server did."""
         if sent >= self._bad_since:
             self._broken += 1
@@ -103,7 +107,7 @@ class Concurrency:
         self._outages += 1
         return pause
 
-    def _tally(self, sent: float, now: float) -> Trouble | None:
+    def _tally(self, sent: float, now: float) -> Sign | None:
         if sent < self._bad_since:
             return None
         self._total += 1
@@ -112,7 +116,7 @@ class Concurrency:
         refused, broken = self._refused / self._total, self._broken / self._total
         self._refused = self._broken = self._total = 0
         if refused + broken < TROUBLED:
-            return None
+            return "calm" if refused < CALM else "busy" if refused >= BUSY else None
         lower = max(1, int(self.limit * CUT))
         if self._clean:
             # the first fall of a row of them says how far up it may go again quickly

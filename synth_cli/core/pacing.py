@@ -7,6 +7,7 @@ seconds of one monotonic clock, handed in.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -23,6 +24,10 @@ IMAGE_TOKENS: Final = 1_000
 """For a part that is not text; its base64 form says nothing about its tokens."""
 FIRST_OUTPUT: Final = 256.0
 """Output tokens assumed until an answer came, where `max_tokens` does not say less."""
+FASTER: Final = 1.1
+"""By which a pace that was found out is raised while the server refuses hardly anything."""
+SLOWER: Final = 0.95
+"""By which it is lowered while the server refuses some, but never below what was found."""
 MEMORY: Final = 0.05
 """Weight of the latest answer in the running mean of output tokens."""
 LONGEST_PAUSE: Final = 60.0
@@ -31,7 +36,14 @@ UNSAID_PAUSE: Final = 1.0
 """Seconds, where nothing remains and the server refills steadily or does not say when."""
 
 Kind: TypeAlias = Literal["requests", "tokens", "input tokens", "output tokens"]
-Source: TypeAlias = Literal["spec", "provider"]
+Source: TypeAlias = Literal["spec", "provider", "found"]
+"""Where a limit comes from: the user, response headers, or what a server let through that refused the rest."""
+
+WHO: Final[Mapping[Source, str]] = {
+    "spec": "paced",
+    "provider": "paced by the provider",
+    "found": "slowed because the provider refuses more",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,8 @@ class Pacer:
         self._buckets: dict[Kind, Bucket] = {
             kind: Bucket(kind, limit, "spec", now) for kind, limit in self._fixed.items() if limit is not None
         }
+        self._found: Bucket | None = None
+        self._found_at_least = 0.0
         self._ordered = tuple(self._buckets.values())
         self._counts_tokens = any(bucket.kind != "requests" for bucket in self._ordered)
         self._paused_at = now
@@ -188,6 +202,32 @@ class Pacer:
         if wait > 0 and sent >= self._paused_until:
             self.pause(wait, now)
 
+    def find(self, per_minute: float, now: float) -> None:
+        """The server refuses most requests and says no limit that explains it: so many a minute it let through."""
+        self._found = Bucket("requests", per_minute, "found", now)
+        self._found_at_least = per_minute
+        self._order()
+
+    def probe(self, now: float) -> None:
+        """It refuses hardly anything: a pace that was found is raised, and forgotten when nothing waits for it."""
+        found = self._found
+        if found is None:
+            return
+        if found.ready < now - 1:
+            self._found = None
+            self._order()
+        else:
+            found.allow(found.per_minute * FASTER, now)
+
+    def ease(self, now: float) -> None:
+        """It refuses some: a pace that was found is lowered a little."""
+        if self._found is not None:
+            self._found.allow(max(self._found_at_least, self._found.per_minute * SLOWER), now)
+
+    def _order(self) -> None:
+        buckets = self._buckets.values()
+        self._ordered = (*buckets, self._found) if self._found is not None else tuple(buckets)
+
     def note(self, now: float) -> str:
         """What holds requests back now, in a few words."""
         if self._paused_until > now:
@@ -195,8 +235,7 @@ class Pacer:
         late = max(self._ordered, key=lambda bucket: bucket.ready, default=None)
         if late is None or late.ready <= now:
             return ""
-        who = "paced by the provider" if late.source == "provider" else "paced"
-        return f"{who}: {late.per_minute:,.0f} {late.kind}/min"
+        return f"{WHO[late.source]}: {late.per_minute:,.0f} {late.kind}/min"
 
     def _output(self, request: Request) -> float:
         mean = FIRST_OUTPUT if self._mean_output is None else self._mean_output
@@ -212,7 +251,7 @@ class Pacer:
             bucket.allow(per_minute, now)
             return
         self._buckets[kind] = Bucket(kind, per_minute, "provider", now)
-        self._ordered = tuple(self._buckets.values())
+        self._order()
         self._counts_tokens = self._counts_tokens or kind != "requests"
 
     def _exhausted(self, limit: float | None, remaining: float | None, reset: float | None) -> float:

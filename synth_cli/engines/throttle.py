@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, assert_never
 
-from synth_cli.core.concurrency import Concurrency, Trouble
+from synth_cli.core.concurrency import Concurrency, Sign
 from synth_cli.core.pacing import Estimate, Pacer, PaceSettings
 from synth_cli.core.ports import Exchange
 from synth_cli.core.reply import FaultKind
@@ -14,13 +14,15 @@ from synth_cli.core.reply import FaultKind
 REFUSED: Final = frozenset({FaultKind.RATE_LIMITED, FaultKind.OVERLOADED})
 JITTER: Final = 0.1
 """Share that chance adds to a pause: runs that share a key must not come back together."""
+SHORTEST: Final = 0.05
+"""Seconds over which a rate is measured at least."""
 BROKEN: Final = frozenset({FaultKind.TIMEOUT, FaultKind.CONNECTION, FaultKind.SERVER_ERROR})
 
 
 class Throttle:
     """A single refused request delays itself alone; only when most are refused does everything pause."""
 
-    __slots__ = ("_chance", "_pause", "concurrency", "pacer", "rate_limited")
+    __slots__ = ("_answers", "_asked", "_chance", "_pause", "_since", "concurrency", "pacer", "rate_limited")
 
     def __init__(self, settings: PaceSettings, now: float, chance: Callable[[], float]) -> None:
         self.pacer: Final = Pacer(settings, now)
@@ -28,7 +30,10 @@ class Throttle:
         self.rate_limited = 0
         """Answers 429 so far."""
         self._pause = settings.seconds_to_pause
+        self._asked = settings.seconds_to_pause
         self._chance = chance
+        self._answers = 0
+        self._since = now
 
     def completed(self, exchange: Exchange) -> Exchange:
         """The same; a 429 that names no time to wait is given the settings' one."""
@@ -39,22 +44,40 @@ class Throttle:
 
     def ended(self, exchange: Exchange, estimate: Estimate, sent: float, now: float) -> None:
         fault, reply = exchange.fault, exchange.reply
-        trouble: Trouble | None
-        if fault is None:
-            trouble = self.concurrency.answered(sent, now, now - sent)
-        elif fault.kind in REFUSED:
+        sign: Sign | None
+        if fault is not None and fault.kind in REFUSED:
             self.rate_limited += fault.kind is FaultKind.RATE_LIMITED
-            trouble = self.concurrency.refused(sent, now)
-        elif fault.kind in BROKEN:
-            trouble = self.concurrency.broken(sent, now)
+            self._asked = self._pause if fault.retry_after is None else fault.retry_after
+            sign = self.concurrency.refused(sent, now)
+        elif fault is not None and fault.kind in BROKEN:
+            sign = self.concurrency.broken(sent, now)
         else:
-            trouble = self.concurrency.answered(sent, now, now - sent)
+            self._answers += 1
+            sign = self.concurrency.answered(sent, now, now - sent)
         if exchange.limits is not None:
             self.pacer.learn(exchange.limits, sent, now)
         self.pacer.settle(estimate, None if reply is None else reply.usage, now)
-        if trouble is not None:
-            if trouble == "outage":
-                seconds = self.concurrency.outage_pause()
-            else:
-                seconds = self._pause if fault is None or fault.retry_after is None else fault.retry_after
-            self.pacer.pause(seconds * (1 + JITTER * self._chance()), now)
+        if sign is not None:
+            self._heed(sign, now)
+
+    def _heed(self, sign: Sign, now: float) -> None:
+        match sign:
+            case "calm":
+                self.pacer.probe(now)
+            case "busy":
+                self.pacer.ease(now)
+            case "outage":
+                self._pause_all(self.concurrency.outage_pause(), now)
+            case "limited":
+                # what got through while the rest was refused is what the server allows
+                answers, seconds = self._answers, max(now - self._since, SHORTEST)
+                self._answers, self._since = 0, now
+                if answers:
+                    self.pacer.find(60 * answers / seconds, now)
+                else:
+                    self._pause_all(self._asked, now)
+            case _:
+                assert_never(sign)
+
+    def _pause_all(self, seconds: float, now: float) -> None:
+        self.pacer.pause(seconds * (1 + JITTER * self._chance()), now)

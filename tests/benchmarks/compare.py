@@ -170,11 +170,11 @@ PARTS: dict[str, Callable[[Path, int], None]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="*", default=["speed"], choices=[*PARTS, "all"])
+    parser.add_argument("part", nargs="*", default="speed", choices=[*PARTS, "all"])
     parser.add_argument("--pairs", type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for name in PARTS if "all" in args.part else args.part:
+        for name in PARTS if "all" in args.part else [args.part] if isinstance(args.part, str) else args.part:
             PARTS[name](Path(folder), args.pairs)
     return 1 if missed else 0
 

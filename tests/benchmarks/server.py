@@ -110,11 +110,15 @@ class Model:
         if refused <= 0:
             for bucket, cost in self.buckets.values():
                 bucket.level -= cost
-        stated = "".join(
-            f"x-ratelimit-limit-{name}: {bucket.per_minute:.0f}\r\n"
-            f"x-ratelimit-remaining-{name}: {max(0, int(bucket.level))}\r\n"
-            f"x-ratelimit-reset-{name}: {(bucket.most - bucket.level) / bucket.rate:.3f}s\r\n"
-            for name, (bucket, _) in self.buckets.items()
+        stated = (
+            ""
+            if self.args.silent
+            else "".join(
+                f"x-ratelimit-limit-{name}: {bucket.per_minute:.0f}\r\n"
+                f"x-ratelimit-remaining-{name}: {max(0, int(bucket.level))}\r\n"
+                f"x-ratelimit-reset-{name}: {(bucket.most - bucket.level) / bucket.rate:.3f}s\r\n"
+                for name, (bucket, _) in self.buckets.items()
+            )
         )
         if refused > 0:
             self.counts["429"] += 1
@@ -175,6 +179,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--requests-per-minute", type=float, default=0)
     parser.add_argument("--tokens-per-minute", type=float, default=0)
     parser.add_argument("--burst", type=float, default=1.0, help="seconds' worth that a limit saves up")
+    parser.add_argument("--silent", action="store_true", help="no headers about limits but Retry-After")
     parser.add_argument("--share-429", type=float, default=0)
     parser.add_argument("--share-500", type=float, default=0)
     parser.add_argument("--share-malformed", type=float, default=0)

@@ -179,3 +179,31 @@ def test_input_is_estimated_by_bytes() -> None:
     parts = [{"type": "text", "text": "abcd"}, image]
     messages = ({"role": "system", "content": "日本"}, {"role": "user", "content": parts}, {"role": "assistant"})
     assert [input_tokens(request(*messages)), input_tokens(request(prompt="12345678"))] == [1002.5, 2.0]
+
+
+def test_a_found_pace_is_kept_raised_and_forgotten() -> None:
+    """A rate that a silent server let through is kept, raised while nothing is refused, dropped once it is idle."""
+    pacer = Pacer(PaceSettings(), 0.0)
+    pacer.find(600, 0.0)
+    kept = len(departures(pacer, 60))
+    note = pacer.note(59.99)
+    pacer.probe(60.0)
+    raised = pacer.ready(60.0) - 60.0
+    pacer.probe(70.0)
+    for _ in range(100):
+        pacer.leave(Estimate(), 70.0)
+    assert kept == pytest.approx(588, abs=1)
+    assert note == "slowed because the provider refuses more: 600 requests/min"
+    assert raised < 0.1
+    assert pacer.ready(70.0) <= 70.0
+
+
+def test_a_found_pace_is_not_lowered_below_what_was_found() -> None:
+    """Requests refused by chance, not for their number, cannot bring the pace down to a crawl."""
+    pacer = Pacer(PaceSettings(), 0.0)
+    pacer.find(600, 0.0)
+    for _ in range(2):
+        pacer.probe(0.0)
+    for _ in range(1000):
+        pacer.ease(0.0)
+    assert len(departures(pacer, 60)) == pytest.approx(588, abs=1)
