@@ -248,18 +248,15 @@ def _defaults(node: type[Node]) -> dict[str, Any]:
     return {name: field.get_default(call_default_factory=True) for name, field in node.model_fields.items()}
 
 
-def engine_of(step: StepKeys) -> Engine:
-    """The engine that a step runs on: the model's own, the step's, or what the backend implies."""
+def _engine(step: Step) -> Engine:
+    """The engine that a step runs on; a vLLM that is reached by its address is asked online."""
     model = step.model if isinstance(step.model, Model) else None
-    if model is not None and model.engine is not None:
-        return model.engine
-    if step.engine is not None:
-        return step.engine
-    if model is not None and model.backend == "vllm":
-        served = (model.base_url, step.backend_params and step.backend_params.base_url)
-        own = model.backend_params and model.backend_params.base_url
-        return "online" if own or any(served) else "vllm"
-    return "online"
+    engine = (model.engine if model is not None else None) or step.engine
+    if engine == "vllm" or (engine is None and model is not None and model.backend == "vllm"):
+        settings = (step.backend_params, model.backend_params if model is not None else None)
+        served = any(params is not None and params.base_url for params in settings)
+        return "online" if served or (model is not None and model.base_url) else "vllm"
+    return engine or "online"
 
 
 def _inherit(top: dict[str, Any], step: Step) -> Step:
@@ -273,7 +270,7 @@ def _inherit(top: dict[str, Any], step: Step) -> Step:
         update["generation_params"] = {**(top["generation_params"] or {}), **(step.generation_params or {})}
     inherited: BackendParams | None = top.get("backend_params")
     if inherited is not None:
-        engine = engine_of(step.model_copy(update=update))
+        engine = _engine(step.model_copy(update={**update, "backend_params": step.backend_params}))
         fitting = {name: getattr(inherited, name) for name in inherited.model_fields_set if engine in engines_of(name)}
         kept = BackendParams.model_construct(**fitting)
         own = step.backend_params

@@ -31,6 +31,7 @@ OF_TYPE: Mapping[str, frozenset[str]] = {
 }
 NEEDED = {"sample": "columns", "dedup": "by", "group": "by", "python": "function"}
 PARTS = {"text": "text", "image": "source", "file": "source"}
+_MORE = {"text": (), "image": ("detail", "format"), "file": ("filename", "format")}
 _WORDS = {"True": "true", "False": "false", "None": "null", "TRUE": "true", "FALSE": "false"}
 
 _STEP_KEYS = frozenset(keys_of(Step))
@@ -263,6 +264,9 @@ def _part(part: Any, where: Where) -> Iterator[Finding]:
     if isinstance(part, str):
         return
     kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(kind, str) and kind not in {*PARTS, "image_url"} and kind in part:
+        # a provider's own kind of part, such as input_audio
+        return
     if not isinstance(kind, str) or kind not in PARTS:
         if kind in {"image_url", "input_image", "image_path"}:
             hint = "write {type: image, source: …}"
@@ -270,7 +274,7 @@ def _part(part: Any, where: Where) -> Iterator[Finding]:
             hint = "write {type: text, text: …}, {type: image, source: …} or {type: file, source: …}"
         yield Finding(where, "a part of a message is a text, an image or a file", hint)
         return
-    known = {"type", PARTS[kind], *(("name",) if kind == "file" else ()), *(("detail",) if kind == "image" else ())}
+    known = {"type", PARTS[kind], *_MORE[kind]}
     if PARTS[kind] not in part:
         yield Finding(where, f"a part of type {kind} needs '{PARTS[kind]}'")
     for key in part:
