@@ -113,8 +113,11 @@ class _Setting:
         if not rest and _is_null(self.value):
             entries.pop(part, None)
         else:
-            under = entries[part].value if part in entries else Leaf(None, self.mark)
-            entries[part] = Entry(self.mark, self.put(under, rest, (*where, part)), part)
+            old = entries.get(part)
+            under = old.value if old is not None else Leaf(None, self.mark)
+            value = self.put(under, rest, (*where, part))
+            if value is not under or old is None:
+                entries[part] = Entry(old.key if old is not None and rest else self.mark, value, part)
         return Branch(entries, node.mark)
 
     def _in_list(self, node: Items, part: str, rest: Sequence[str], where: Where) -> Tree:

@@ -58,15 +58,17 @@ def read(text: str, file: str) -> tuple[Tree, list[Problem]]:
         column = raw.start() - text.rfind("\n", 0, raw.start())
         mark = Mark(file, line, column)
         raise SpecError([mark.problem(f"a control character (U+{ord(raw[0]):04X}) is in the file", "remove it")])
-    composer = _Composer(text)
     try:
-        node = composer.get_single_node()
+        node = _Composer(text).get_single_node()
     except ReaderError as error:
         mark = Mark(file, text.count("\n", 0, error.position) + 1)
         raise SpecError([mark.problem("a character that YAML does not allow is in the file", "remove it")]) from error
     except yaml.MarkedYAMLError as error:
         line, column, message, hint = explain(error, text)
         raise SpecError([Problem(message, file=file, line=line, column=column, hint=hint)]) from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        # "\UFFFFFFFF" and its like; thousands of brackets
+        raise SpecError([Problem(f"this is not YAML: {error}", file=file)]) from error
     if node is None:
         raise SpecError([Problem("the file is empty", file=file, hint="run 'synth init' for a spec to start from")])
     builder = _Builder(text, file)
