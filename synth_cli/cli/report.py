@@ -32,7 +32,8 @@ def report(
     if html is not None:
         raise UsageError("--html: not in this version yet")
     from synth_cli.run.options import RunOptions
-    from synth_cli.run.show import last_report, markdown, show
+    from synth_cli.report.markdown import markdown
+    from synth_cli.run.show import last_report, show
 
     options = RunOptions(sets=tuple(sets or ()), profile=profile, simulate=simulate, state_dir=state_dir)
     last = last_report(spec, options, environ=os.environ)

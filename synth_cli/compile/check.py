@@ -15,12 +15,12 @@ from synth_cli.spec.backend import BackendParams, engines_of
 from synth_cli.spec.hints import suggest
 from synth_cli.spec.load import Loaded
 from synth_cli.spec.model import Step
-from synth_cli.spec.schema import SchemaError, schema_of
+from synth_cli.spec.schema import schema_of
 from synth_cli.template import Template, Templates, TemplateSyntaxError
 
 Where = tuple[str | int, ...]
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".csv")
 AFTER = frozenset({"response", "item", "reply"})
+RAW = frozenset({"system", "user"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,6 @@ class Rooms:
     provider_of: ProviderOf
     output_columns: Callable[[Step, Any, frozenset[str] | None], frozenset[str] | None]
     collisions: Callable[[Step, Any, frozenset[str] | None], Sequence[str]]
-    dialect: Callable[[str], str | None]
-    """What is wrong with a regular expression of `response.regex`, or None."""
 
 
 def problems(loaded: Loaded, rooms: Rooms) -> Iterator[Problem]:
@@ -45,7 +43,6 @@ def problems(loaded: Loaded, rooms: Rooms) -> Iterator[Problem]:
         yield places.problem(("input",), error.message, error.hint)
     templates = Templates(vars=spec.vars, seed=spec.seed)
     yield from _input(loaded, templates, columns)
-    yield from _output(loaded)
     if spec.budget is not None and spec.budget.max_time is not None:
         try:
             seconds(spec.budget.max_time)
@@ -75,16 +72,6 @@ def _input(loaded: Loaded, templates: Templates, columns: frozenset[str] | None)
     for name in [source.key] if isinstance(source.key, str) else source.key or ():
         if columns is not None and name not in columns:
             yield _unknown(loaded, ("input", "key"), name, columns)
-
-
-def _output(loaded: Loaded) -> Iterator[Problem]:
-    paths = loaded.spec.output.path
-    for position, path in enumerate([paths] if isinstance(paths, str) else paths or ()):
-        where: Where = ("output", "path") if isinstance(paths, str) else ("output", "path", position)
-        if not path.endswith(SUFFIXES):
-            yield loaded.places.problem(
-                where, f"cannot tell the format of {path!r} from its suffix", f"known: {', '.join(SUFFIXES)}"
-            )
 
 
 Compiled = Template | Problem | None
@@ -164,10 +151,7 @@ class _Checked:
 
     def _model(self) -> Iterator[Problem]:
         step, members = self.step, self.step.model
-        if members is None and step.turns is None:
-            yield self._problem(self.own, "no model", "add e.g. model: openai/gpt-5-mini, or model: simulator")
-            return
-        if isinstance(members, list):
+        if members is None or isinstance(members, list):
             return
         model = model_of(step)
         if model.name in self.loaded.spec.models:
@@ -194,17 +178,13 @@ class _Checked:
             return
         for name in sorted(params.model_fields_set):
             engines = engines_of(name)
-            inherited = self.own and not self.loaded.places.known((*where, name))
+            inherited = self.own and not self.loaded.places.find((*where, name))[2]
             if engine not in engines and not inherited and getattr(params, name) is not None:
                 belongs = " and ".join(engines)
                 yield self._problem((*where, name), f"'{name}' belongs to the engine {belongs}; this step's is {engine}")
 
     def _prompt(self) -> Iterator[Problem]:
         step = self.step
-        if step.prompt is None and step.messages is None:
-            if step.turns is None:
-                yield self._problem(self.own, "no prompt", "add prompt: or messages:")
-            return
         value = self.templates.value
         if isinstance(step.prompt, str):
             yield from self._template(self.at("prompt"), value, step.prompt)
@@ -217,18 +197,11 @@ class _Checked:
             yield from self._template(self.at("messages", position), value, message.model_dump(exclude_unset=True))
         if isinstance(step.tools, str):
             yield from self._template(self.at("tools"), value, step.tools)
-        if step.prompt_format != "chat":
-            if step.messages is not None:
-                yield self._problem(self.at("prompt_format"), "a raw prompt is made from prompt, not from messages")
-            if step.prompt_format not in FORMATS:
-                compiled = _compile(self.loaded, self.at("prompt_format"), value, step.prompt_format)
-                yield from _names(self.loaded, self.at("prompt_format"), compiled, {"system", "user"})
-                if isinstance(compiled, Template) and compiled.constant:
-                    near = suggest(step.prompt_format, ("chat", *FORMATS))
-                    hint = f"did you mean '{near}'?" if near else f"known: chat, {', '.join(FORMATS)}, or a template"
-                    yield self._problem(self.at("prompt_format"), f"unknown format '{step.prompt_format}'", hint)
-            if step.tools is not None:
-                yield self._problem(self.at("tools"), "tools need chat; a raw prompt has no place for them")
+        if step.prompt_format not in ("chat", *FORMATS):
+            where = self.at("prompt_format")
+            yield from _names(self.loaded, where, _compile(self.loaded, where, value, step.prompt_format), RAW)
+        if step.prompt_format != "chat" and step.tools is not None:
+            yield self._problem(self.at("tools"), "tools need chat; a raw prompt has no place for them")
 
     def _template(
         self,
@@ -249,19 +222,9 @@ class _Checked:
         if response is None:
             return
         if response.schema_ is not None:
-            try:
-                self.schema = schema_of(response.schema_, folder=self.loaded.folder)
-            except SchemaError as error:
-                for where, message in error.found:
-                    yield self._problem(self.at("response", "schema", *where), message)
+            self.schema = schema_of(response.schema_, folder=self.loaded.folder)
         if isinstance(response.choice, str):
             yield from self._template(self.at("response", "choice"), self.templates.value, response.choice)
-        elif response.choice is not None and not response.choice:
-            yield self._problem(self.at("response", "choice"), "choice is an empty list")
-        if response.regex is not None:
-            wrong = self.rooms.dialect(response.regex)
-            if wrong:
-                yield self._problem(self.at("response", "regex"), f"not a regular expression: {wrong}")
         checks = response.check if isinstance(response.check, list) else [response.check]
         for position, check in enumerate(checks):
             where = self.at("response", "check", *((position,) if isinstance(response.check, list) else ()))

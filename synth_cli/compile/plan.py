@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from synth_cli.core.request import Constraint, Terms
-from synth_cli.errors import Problem, SpecError
+from synth_cli.errors import Problem
 from synth_cli.spec.backend import BackendParams
 from synth_cli.spec.load import Loaded
 from synth_cli.spec.model import Input, Model, Response, Step
-from synth_cli.spec.schema import SchemaError, schema_of
+from synth_cli.spec.schema import schema_of
 from synth_cli.template import Templates
 
 
@@ -122,6 +122,8 @@ def step_plan(step: Step, loaded: Loaded, provider_of: ProviderOf) -> StepPlan:
         tool_choice=step.tool_choice,
     )
     templates = Templates(vars=loaded.spec.vars, seed=loaded.spec.seed, step=step.name)
+    # behind the plan there is one place for settings: what the model's own say is in the step's
+    step = step.model_copy(update={"backend_params": settings})
     return StepPlan(step, engine_of(step, model, settings), settings, terms, schema, templates)
 
 
@@ -159,10 +161,7 @@ def engine_of(step: Step, model: Model, settings: BackendParams) -> str:
 def schema_in(response: Response | None, loaded: Loaded) -> Mapping[str, Any] | None:
     if response is None or response.schema_ is None:
         return None
-    try:
-        return schema_of(response.schema_, folder=loaded.folder)
-    except SchemaError as error:
-        raise SpecError([Problem(str(error), file=str(loaded.path))]) from None
+    return schema_of(response.schema_, folder=loaded.folder)
 
 
 def constraint_of(response: Response | None, schema: Mapping[str, Any] | None) -> Constraint | None:

@@ -121,8 +121,8 @@ class StepWork:
 
     def _next(self, now: float) -> Task | None:
         if self._held is not None:
-            task, self._held = self._held, None
-            return task
+            held, self._held = self._held, None
+            return held
         if self._later and self._later[0][0] <= now:
             return heappop(self._later)[2]
         if not self._exhausted:

@@ -24,6 +24,7 @@ from synth_cli.engines.online import OnlineEngine
 from synth_cli.engines.recording import GroupRecord
 from synth_cli.errors import Interrupted
 from synth_cli.providers.clients import client
+from synth_cli.providers.http import AiohttpTransport
 from synth_cli.report.live import Display
 from synth_cli.run.running import Running
 from synth_cli.run.wire import Wired, endpoint, simulated
@@ -52,7 +53,7 @@ class Halt:
     def __init__(self) -> None:
         self.signum: int | None = None
         self.stop: Callable[[], None] = lambda: None
-        self.leave: Callable[[], None] = lambda: None
+        self.leave: Callable[[], object] = lambda: None
 
     def __call__(self, signum: int) -> None:
         if self.signum is None:
@@ -114,7 +115,8 @@ async def _ask(
     async with AsyncExitStack() as stack:
         url = await _simulator(wired, running, stack)
         place = endpoint(wired.plan, running.options, environ, url)
-        model = client(place, None)
+        transport = None if place.host.litellm else AiohttpTransport(environ=environ)
+        model = client(place, transport)
         stack.push_async_callback(model.close)
         record = GroupRecord(running.ledger)
         stack.callback(record.flush)

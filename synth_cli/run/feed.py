@@ -11,7 +11,7 @@ from synth_cli.core.ports import Judge, Ledger, Task
 from synth_cli.core.reply import Answer, Fault, Reply
 from synth_cli.core.request import Draft, Message, Request, identify
 from synth_cli.core.row import Context, Row
-from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, Unanswered, standing
+from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, Unanswered, Verdict, standing
 from synth_cli.stores.worksheet import Worksheet
 
 CHUNK = 128
@@ -29,6 +29,11 @@ class Policy:
     judge: Judge
     read: Callable[[Answer], Reply]
     reask: Reask | None = None
+
+    def judging(self, row: Row, sample: int) -> Callable[[Reply], Verdict]:
+        """The judge of one sample of one row."""
+        context = Context(row, sample)
+        return lambda reply: self.judge(context, reply)
 
 
 @dataclass(slots=True)
@@ -125,7 +130,7 @@ class Feed:
         policy = self._policy
         stands = standing(
             history,
-            lambda reply: policy.judge(context, reply),
+            policy.judging(context.row, context.sample),
             policy.read,
             max_retries=policy.max_retries,
             retry_failed=policy.retry_failed,

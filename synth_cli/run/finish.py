@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from synth_cli.compile.requests import OVERRIDE, Drafter
+from synth_cli.compile.requests import Drafter
 from synth_cli.core.events import Faulted, Outcome, Replied
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.request import Message
@@ -77,12 +77,12 @@ class Second:
                 sampled = [
                     self._sampled(row, sample, id, histories.get(id, NOTHING)) for sample, id in enumerate(ids)
                 ]
-            yield row, sampled, self.shaper.finish(carried(row), sampled)
+            yield row, sampled, self.shaper.finish(row, sampled)
 
     def _sampled(self, row: Row, sample: int, id: bytes, history: History) -> Sampled:
-        policy, context = self.policy, Context(row, sample)
+        policy = self.policy
         stands = standing(
-            history, lambda reply: policy.judge(context, reply), policy.read, max_retries=policy.max_retries
+            history, policy.judging(row, sample), policy.read, max_retries=policy.max_retries
         )
         attempts = len(history.replies) + len(history.faults)
         if isinstance(stands, Answered):
@@ -132,13 +132,6 @@ class Second:
             "finish_reason": reply.finish_reason,
             "raw": outcome.answer.body.decode(errors="replace"),
         }
-
-
-def carried(row: Row) -> Row:
-    """The row without the column that was meant for the model alone."""
-    if OVERRIDE not in row.values:
-        return row
-    return replace(row, values={name: value for name, value in row.values.items() if name != OVERRIDE})
 
 
 def words(cause: Fault | Invalid) -> str:

@@ -11,12 +11,11 @@ from synth_cli.compile.plan import Limits, Plan, absolute, plan, seconds, unsupp
 from synth_cli.errors import Problem, SpecError, UsageError
 from synth_cli.providers.resolve import provider_of
 from synth_cli.responses.columns import collisions, output_columns
-from synth_cli.responses.judge import regex_problem
 from synth_cli.run.options import RunOptions
 from synth_cli.spec.load import Loaded, load
 from synth_cli.spec.model import Input
 
-ROOMS = Rooms(provider_of, output_columns, collisions, regex_problem)
+ROOMS = Rooms(provider_of, output_columns, collisions)
 
 
 def problems_of(

@@ -9,7 +9,7 @@ from pathlib import Path
 from synth_cli.core.events import RunOpened
 from synth_cli.errors import SynthError
 from synth_cli.report.figures import Output, Report, Rows
-from synth_cli.report.machine import to_json
+from synth_cli.report.machine import dump
 from synth_cli.run.asking import Asked
 from synth_cli.run.publishing import Verdict, shown
 from synth_cli.run.running import Running
@@ -107,6 +107,6 @@ def versions() -> dict[str, str]:
 
 def write_report(folder: RunFolder, report: Report) -> bytes:
     """Writes report.json into the run's folder; returns it."""
-    data = to_json(report)
-    folder.report_path.write_bytes(data + b"\n")
-    return data
+    data = dump(report)
+    folder.report_path.write_bytes(data)
+    return data.rstrip()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from synth_cli.compile.inputs import Tally, volatile
 from synth_cli.compile.inputs import read as read_input
-from synth_cli.compile.inputs import volatile
 from synth_cli.compile.plan import Limits, Plan, StepPlan, backend_of, model_of
 from synth_cli.compile.requests import Drafter
 from synth_cli.core.budget import Worst
@@ -79,7 +79,7 @@ def wire(running: Running) -> Iterator[Wired]:
     """The rooms of the plan's step, over a worksheet that lives as long as the run."""
     plan, step = running.plan, running.plan.steps[0]
     with Worksheet(running.folder.worksheet_path) as worksheet:
-        policy = policy_of(step, running)
+        policy = policy_of(step, running.epoch, running.options)
         drafter = Drafter(step, plan.folder)
         paid = price_of(step, running.options)
         yield Wired(
@@ -101,12 +101,12 @@ def wire(running: Running) -> Iterator[Wired]:
         )
 
 
-def policy_of(step: StepPlan, running: Running) -> Policy:
+def policy_of(step: StepPlan, epoch: int, options: RunOptions) -> Policy:
     response = step.step.response
     return Policy(
         max_retries=step.settings.max_retries,
-        retry_failed=running.options.retry_failed,
-        epoch=running.epoch,
+        retry_failed=options.retry_failed,
+        epoch=epoch,
         judge=Judge(step.step, step.templates, step.schema),
         read=read,
         reask=feedback if response is not None and response.feedback else None,
@@ -117,15 +117,19 @@ def second_of(running: Running, step: StepPlan, drafter: Drafter, policy: Policy
     plan = running.plan
     metadata = plan.loaded.spec.output.metadata
     parse = load_parse(step.step.parse, plan.folder) if step.step.parse is not None else None
-    shaper = Shaper(step.step, step.templates, step.schema, parse=parse, metadata=metadata)
+    shaper = Shaper(step.step, step.templates, step.schema, parse=parse, metadata=metadata, simulated=simulated(step, running.options))
     return Second(step.name, drafter, shaper, policy, worksheet, running.ledger, shaper.needs_messages)
 
 
-def rows_of(running: Running, tally: Callable[..., list[int]]) -> Iterator[Row]:
+def input_rows(plan: Plan, tally: Tally) -> Iterator[Row]:
+    """The input's rows as they are now."""
+    return read_input(plan.source, folder=plan.folder, seed=plan.seed, templates=plan.templates, tally=tally)
+
+
+def rows_of(running: Running, tally: Tally) -> Iterator[Row]:
     """The input's rows; of a source that may change between two readings, those that the round began with."""
-    plan = running.plan
-    rows = read_input(plan.source, folder=plan.folder, seed=plan.seed, templates=plan.templates, tally=tally)
-    if volatile(plan.source):
+    rows = input_rows(running.plan, tally)
+    if volatile(running.plan.source):
         spool = running.state.spool(running.round, running.source_key)
         if not spool.complete:
             spool.write(rows)
@@ -153,8 +157,9 @@ def most_output(step: StepPlan) -> int | None:
     """Most tokens of one answer: the spec's own limit, or the model's."""
     for source in (step.terms.params, {"max_tokens": step.settings.max_tokens}):
         for name in LENGTH_PARAMS:
-            if isinstance(source.get(name), int):
-                return int(source[name])
+            given = source.get(name)
+            if isinstance(given, int):
+                return given
     return max_output_tokens(step.terms.backend, step.terms.model)
 
 

@@ -1,0 +1,222 @@
+"""`synth plan`: the same plan that a run executes, counted and priced instead. No call is made."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+
+from synth_cli.compile.inputs import volatile
+from synth_cli.compile.plan import Plan, StepPlan
+from synth_cli.compile.requests import Drafter
+from synth_cli.core.cost import cost
+from synth_cli.core.figures import Traffic
+from synth_cli.core.reply import Usage
+from synth_cli.core.state import NOTHING, Answered, Failed, standing
+from synth_cli.run.feed import Feed
+from synth_cli.run.opening import epoch_of, state_of
+from synth_cli.run.options import RunOptions
+from synth_cli.run.prepare import prepare
+from synth_cli.run.wire import input_rows, most_output, policy_of, price_of, simulated
+from synth_cli.stores.ledger import SqliteLedger
+from synth_cli.stores.memory import MemoryLedger
+from synth_cli.stores.worksheet import Worksheet
+
+DENSE, SPARSE = 3.0, 5.0
+"""UTF-8 bytes of a token: the fewest that ordinary text comes to, and the most."""
+OVERHEAD = 10
+"""Tokens of a chat's own marks."""
+LEAST_OUT, USUAL_OUT = 16, 1000
+"""Tokens of an answer where neither the spec nor the ledger says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a run would do. Costs in USD, None where the price is not known."""
+
+    name: str
+    model: str
+    engine: str
+    simulated: bool
+    rows: int
+    requests: int
+    new: int
+    answered: int
+    failed_before: int
+    refused: int
+    """Rows whose prompt cannot be made."""
+    input_tokens: Range
+    output_tokens: Range
+    cost: Range | None
+    basis: str
+    """What the estimate of the output rests on."""
+    outputs: tuple[str, ...]
+    limits: Mapping[str, float | str | None]
+    notes: tuple[str, ...] = ()
+
+
+def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> Outlook:
+    """Reads the input, drafts every request and looks each up in the ledger; nothing is asked and nothing written."""
+    plan = prepare(path, options, environ)
+    step = plan.steps[0]
+    with known(plan, options) as (ledger, epoch), scratch(plan) as worksheet:
+        policy = policy_of(step, epoch, options)
+        rows = input_rows(plan, worksheet.tally)
+        feed = Feed(step.name, rows, Drafter(step, plan.folder), worksheet, ledger, policy)
+        new = answered = failed = sent = 0
+        for request, row, sample, history in feed.requests():
+            stands = standing(
+                history,
+                policy.judging(row, sample),
+                policy.read,
+                max_retries=policy.max_retries,
+                retry_failed=policy.retry_failed,
+            ) if history is not NOTHING else None
+            if isinstance(stands, Answered):
+                answered += 1
+            elif isinstance(stands, Failed):
+                failed += 1
+            else:
+                new += 1
+                sent += request.input_bytes
+        traffic = ledger.traffic()
+    return _outlook(plan, step, options, feed, new, answered, failed, sent, traffic)
+
+
+def _outlook(
+    plan: Plan,
+    step: StepPlan,
+    options: RunOptions,
+    feed: Feed,
+    new: int,
+    answered: int,
+    failed: int,
+    sent: int,
+    traffic: Traffic,
+) -> Outlook:
+    each, basis = _output(step, traffic)
+    entering = Range(sent / SPARSE, sent / DENSE + OVERHEAD * new)
+    leaving = Range(each.low * new, each.high * new)
+    paid = price_of(step, options)
+    estimate = None
+    if paid is not None:
+        low, high = (
+            cost(Usage(int(getattr(entering, end)), int(getattr(leaving, end))), paid) for end in ("low", "high")
+        )
+        estimate = Range(low, high)
+    settings = step.settings
+    return Outlook(
+        name=plan.name,
+        model=f"{step.terms.backend}/{step.terms.model}",
+        engine=step.engine,
+        simulated=simulated(step, options),
+        rows=feed.passed.rows,
+        requests=feed.passed.requests,
+        new=new,
+        answered=answered,
+        failed_before=failed,
+        refused=feed.passed.refused,
+        input_tokens=entering,
+        output_tokens=leaving,
+        cost=estimate,
+        basis=basis,
+        outputs=plan.outputs,
+        limits={
+            "max_requests_per_minute": settings.max_requests_per_minute,
+            "max_tokens_per_minute": settings.max_tokens_per_minute,
+            "max_concurrent_requests": settings.max_concurrent_requests,
+            "max_retries": settings.max_retries,
+            "max_cost_usd": plan.limits.cost,
+            "max_tokens": plan.limits.tokens,
+            "max_time_seconds": plan.limits.seconds,
+        },
+        notes=("the source may change: a run may read other rows",) if volatile(plan.source) else (),
+    )
+
+
+def _output(step: StepPlan, traffic: Traffic) -> tuple[Range, str]:
+    """Tokens of one answer, low to high, and where that comes from."""
+    most = most_output(step)
+    metered = traffic.replies - traffic.unmetered
+    if metered:
+        mean = traffic.usage.output / metered
+        return Range(0.8 * mean, 1.2 * mean), f"the {metered:,} answers in the ledger"
+    if "max_tokens" in step.terms.params or "max_completion_tokens" in step.terms.params or step.settings.max_tokens:
+        assert most is not None
+        return Range(min(LEAST_OUT, most), most), "max_tokens"
+    high = USUAL_OUT if most is None else min(USUAL_OUT, most)
+    return Range(LEAST_OUT, high), f"{LEAST_OUT} to {high:,} tokens an answer, a guess: max_tokens is not set"
+
+
+@contextmanager
+def known(plan: Plan, options: RunOptions) -> Iterator[tuple[SqliteLedger | MemoryLedger, int]]:
+    """The job's ledger for reading, or an empty one before the first run; and the epoch the next run belongs to."""
+    state = state_of(plan, options)
+    if not state.ledger_path.exists():
+        yield MemoryLedger(), 0
+        return
+    with SqliteLedger(state.ledger_path, read_only=True) as ledger:
+        rounds = ledger.standing()
+        ledger.begin(rounds.present_round)
+        yield ledger, epoch_of(rounds, fresh=options.fresh)
+
+
+@contextmanager
+def scratch(plan: Plan) -> Iterator[Worksheet]:
+    """A worksheet that leaves no trace beside the spec."""
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".synth-", dir=plan.folder))
+        except OSError:
+            # a spec in a folder that cannot be written to can still be explained
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="synth-"))
+        yield stack.enter_context(Worksheet(Path(folder) / "worksheet.sqlite"))
+
+
+def as_json(outlook: Outlook) -> bytes:
+    return orjson.dumps(asdict(outlook), option=orjson.OPT_INDENT_2)
+
+
+def as_text(outlook: Outlook) -> str:
+    """For people, a line a fact."""
+    simulated_text = " (simulated)" if outlook.simulated else ""
+    lines = [
+        f"{outlook.name}: {outlook.model}, engine {outlook.engine}{simulated_text}",
+        f"rows        {outlook.rows:,}" + (f" ({outlook.refused:,} cannot be asked)" if outlook.refused else ""),
+        f"requests    {outlook.requests:,}: {outlook.new:,} new, {outlook.answered:,} already answered, "
+        f"{outlook.failed_before:,} failed before",
+        f"tokens      in {_span(outlook.input_tokens)}, out {_span(outlook.output_tokens)} ({outlook.basis})",
+        f"cost        {_money(outlook.cost)}",
+        f"limits      {_limits(outlook.limits)}",
+        f"output      {', '.join(outlook.outputs)}",
+        *(f"note        {note}" for note in outlook.notes),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _span(span: Range) -> str:
+    return f"{span.low:,.0f}-{span.high:,.0f}"
+
+
+def _money(span: Range | None) -> str:
+    if span is None:
+        return "unknown: no price is known for this model; give in_mtok_cost and out_mtok_cost"
+    digits = 2 if span.high >= 1 else 4
+    return f"${span.low:,.{digits}f}-${span.high:,.{digits}f}"
+
+
+def _limits(limits: Mapping[str, float | str | None]) -> str:
+    given = [f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:g}" for name, value in limits.items() if isinstance(value, int | float)]
+    return ", ".join(given) or "none"
+
+

@@ -1,0 +1,157 @@
+"""`synth preview`: what would be sent for some rows, and with `--run` what comes back."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from synth_cli.compile.requests import Drafter
+from synth_cli.core.events import RunClosed
+from synth_cli.core.reply import Fault
+from synth_cli.core.request import Request
+from synth_cli.core.row import Row
+from synth_cli.errors import AuthError, SynthError, UsageError
+from synth_cli.providers.clients import body
+from synth_cli.report.live import Quiet
+from synth_cli.run.asking import ask
+from synth_cli.run.explain import known, scratch
+from synth_cli.run.feed import Feed
+from synth_cli.run.finish import words
+from synth_cli.run.job import code_of, ended_by
+from synth_cli.run.opening import opened
+from synth_cli.run.options import RunOptions
+from synth_cli.run.prepare import prepare
+from synth_cli.run.wire import endpoint, input_rows, policy_of, simulated, until, wire
+
+NO_KEY = "no-key-needed-for-a-preview"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One row: what is sent for it (the first sample), or why nothing can be; and with `--run` its output rows."""
+
+    row: Row
+    request_id: str = ""
+    url: str = ""
+    messages: Sequence[Mapping[str, Any]] = ()
+    prompt: str | None = None
+    body: Mapping[str, Any] | None = None
+    fault: str = ""
+    output: Sequence[Mapping[str, Any]] | None = None
+
+
+def look(
+    path: Path, options: RunOptions, *, rows: int, only: int | None, ask: bool, environ: Mapping[str, str]
+) -> list[Look]:
+    """The first rows, or the one with index `only`."""
+    options = replace(options, only=only) if only is not None else replace(options, limit=rows)
+    looks = _looks(path, options, environ)
+    if only is not None and not looks:
+        raise UsageError(f"there is no row {only}", hint="rows count from 0; `where`, `skip` and `take` may leave it out")
+    if not ask:
+        return looks
+    made = _answers(path, options, environ)
+    return [replace(one, output=made[one.row.index][0], fault=made[one.row.index][1]) for one in looks]
+
+
+def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[Look]:
+    plan = prepare(path, options, environ)
+    step = plan.steps[0]
+    url = "http://127.0.0.1/v1" if simulated(step, options) else None
+    try:
+        place = endpoint(step, options, environ, url)
+    except AuthError:
+        # what would be sent can be shown without the key that sends it
+        place = endpoint(replace(step, settings=step.settings.model_copy(update={"api_key": NO_KEY})), options, environ)
+    with known(plan, options) as (ledger, epoch), scratch(plan) as worksheet:
+        source = input_rows(plan, worksheet.tally)
+        if options.only is not None:
+            source = until(source, options.only)
+        policy = policy_of(step, epoch, options)
+        feed = Feed(step.name, source, Drafter(step, plan.folder), worksheet, ledger, policy, only=options.only)
+        requests = {row.index: request for request, row, sample, _ in feed.requests() if sample == 0}
+        return [
+            _look(row, fault, requests.get(row.index), place) for row, _, fault in islice(worksheet.rows(step.name), 10_000)
+        ]
+
+
+def _look(row: Row, fault: Fault | None, request: Request | None, place: Any) -> Look:
+    if request is None:
+        return Look(row, fault=words(fault) if fault is not None else "no request")
+    return Look(
+        row,
+        request.id.hex(),
+        place.url(completion=request.terms.completion),
+        request.messages,
+        request.prompt,
+        body(place, request),
+    )
+
+
+def _answers(
+    path: Path, options: RunOptions, environ: Mapping[str, str]
+) -> dict[int, tuple[Sequence[Mapping[str, Any]], str]]:
+    """Asks for these rows. The answers go into the ledger, so that a run does not pay for them again."""
+    error: SynthError | None = None
+    with opened(path, options, environ) as running, wire(running) as wired:
+        try:
+            asked = ask(wired, running, Quiet(), environ, chance=random.random)
+            error = ended_by(asked, running.plan)
+        except SynthError as raised:
+            error = raised
+        # the job is not finished by a preview: its round stays open
+        running.ledger.append([RunClosed(running.run, code_of(error), time.time())])
+        if error is not None:
+            raise error
+        return {
+            row.index: (finished.rows, "; ".join(words(cause) for _, cause in finished.failures))
+            for row, _, finished in wired.second.rows()
+        }
+
+
+def as_json(looks: Sequence[Look]) -> bytes:
+    said = [
+        {
+            "index": one.row.index,
+            "row": one.row.values,
+            "request_id": one.request_id or None,
+            "url": one.url or None,
+            "messages": one.messages,
+            "prompt": one.prompt,
+            "body": one.body,
+            "error": one.fault or None,
+            "output": one.output,
+        }
+        for one in looks
+    ]
+    return orjson.dumps(said, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str)
+
+
+def as_text(looks: Sequence[Look]) -> str:
+    """For people: the messages as they read, then the body as it is sent."""
+    return "\n".join(_text(one) for one in looks) if looks else "no rows\n"
+
+
+def _text(one: Look) -> str:
+    lines = [f"── row {one.row.index} {'─' * 60}"]
+    if one.prompt is not None:
+        lines += ["[prompt]", one.prompt]
+    for message in one.messages:
+        content = message.get("content")
+        said = content if isinstance(content, str) else orjson.dumps(content, option=orjson.OPT_INDENT_2).decode()
+        lines += [f"[{message['role']}]", said]
+    if one.body is not None:
+        sent = {key: value for key, value in one.body.items() if key not in ("messages", "prompt")}
+        lines += ["", f"POST {one.url}", orjson.dumps(sent, option=orjson.OPT_INDENT_2, default=str).decode()]
+    if one.fault:
+        lines += ["", f"cannot be asked: {one.fault}" if one.output is None else f"failed: {one.fault}"]
+    for row in one.output or ():
+        lines += ["", "→ " + orjson.dumps(row, option=orjson.OPT_INDENT_2, default=str).decode()]
+    return "\n".join(lines) + "\n"

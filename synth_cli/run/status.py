@@ -1,0 +1,101 @@
+"""`synth status`: where a job stands, from its ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from synth_cli.report.words import counted, duration
+from synth_cli.run.explain import known
+from synth_cli.run.opening import state_of
+from synth_cli.run.options import RunOptions
+from synth_cli.run.prepare import prepare
+from synth_cli.stores.ledger import SqliteLedger
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Times are seconds since the epoch; costs in USD, of the round."""
+
+    name: str
+    started: bool
+    round: int = 0
+    round_open: bool = False
+    epoch: int = 0
+    runs: int = 0
+    last_exit_code: int | None = None
+    last_opened: float | None = None
+    last_closed: float | None = None
+    answers: int = 0
+    faults: int = 0
+    spent_usd: float = 0.0
+    spent_tokens: int = 0
+    running: str = ""
+    folder: str = ""
+
+
+def stand(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> Standing:
+    """Reads the ledger; takes no lock and changes nothing."""
+    plan = prepare(path, options, environ)
+    state = state_of(plan, options)
+    if not state.ledger_path.exists():
+        return Standing(plan.name, started=False)
+    holder = state.holder()
+    with known(plan, options) as (ledger, _):
+        assert isinstance(ledger, SqliteLedger)
+        rounds = ledger.standing()
+        traffic = ledger.traffic(round=rounds.round)
+        cost, tokens = ledger.spent(rounds.round)
+        last = rounds.last_run
+        return Standing(
+            name=plan.name,
+            started=True,
+            round=rounds.round,
+            round_open=rounds.open,
+            epoch=rounds.epoch,
+            runs=len(rounds.runs),
+            last_exit_code=last.exit_code if last else None,
+            last_opened=last.opened if last else None,
+            last_closed=last.closed if last else None,
+            answers=traffic.replies,
+            faults=traffic.faulted,
+            spent_usd=cost,
+            spent_tokens=tokens,
+            running=str(holder) if holder is not None else "",
+            folder=str(state.path / last.folder) if last else "",
+        )
+
+
+def as_json(standing: Standing) -> bytes:
+    return orjson.dumps(asdict(standing), option=orjson.OPT_INDENT_2)
+
+
+def as_text(standing: Standing) -> str:
+    """For people, a line a fact."""
+    if not standing.started:
+        return f"{standing.name}: not run yet\n"
+    if standing.running:
+        now = f"running now: {standing.running}"
+    elif standing.round_open:
+        now = "not finished; run again to go on"
+    else:
+        now = "finished"
+    lines = [
+        f"{standing.name}: {now}",
+        f"round       {standing.round} ({'open' if standing.round_open else 'closed'}), {counted(standing.runs, 'run')}",
+        f"answers     {standing.answers:,} in this round, {counted(standing.faults, 'fault')}",
+        f"spent       ${standing.spent_usd:,.4f}, {standing.spent_tokens:,} tokens (what budgets count)",
+    ]
+    if standing.last_opened is not None:
+        began = f"{datetime.fromtimestamp(standing.last_opened, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        if standing.last_closed is None:
+            ended = "did not end in order" if not standing.running else "goes on"
+        else:
+            ended = f"exit {standing.last_exit_code} after {duration(standing.last_closed - standing.last_opened)}"
+        lines.append(f"last run    {began}, {ended}")
+        lines.append(f"folder      {standing.folder}")
+    return "\n".join(lines) + "\n"
