@@ -28,14 +28,14 @@ class Counts:
 
     def __init__(self, remember: int) -> None:
         self.remember = max(1, remember)
+        self.in_flight = 0
         self.reset()
 
     def reset(self) -> None:
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.answered = 0
         self.distinct = 0
-        self.in_flight = 0
-        self.peak = 0
+        self.peak = self.in_flight
         self.tokens = 0
         self._young: dict[int, int] = {}
         self._old: dict[int, int] = {}

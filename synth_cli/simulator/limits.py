@@ -44,11 +44,12 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """`wait` in seconds; None: it can never be let in, the request is larger than a whole minute's limit."""
+    """`wait` in seconds; None: none is said, or the request is larger than a whole minute's limit (`requested`)."""
 
     of: Literal["requests", "tokens"]
     limit: float
     wait: float | None
+    requested: int = 0
 
 
 class Limits:
@@ -75,7 +76,7 @@ class Limits:
             if bucket is None:
                 continue
             if cost > bucket.limit:
-                return Refusal(name, bucket.limit, None)
+                return Refusal(name, bucket.limit, None, cost)
             bucket.refill(now)
             wait = bucket.wait(cost)
             if wait > 0 and (refusal is None or refusal.wait is None or wait > refusal.wait):

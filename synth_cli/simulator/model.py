@@ -13,6 +13,7 @@ import orjson
 
 from synth_cli.simulator.asked import Asked, Refused, Wanted, tokens_in
 from synth_cli.simulator.draw import Draw, mix, number_of, tag
+from synth_cli.simulator.grammars import GrammarError, written
 from synth_cli.simulator.patterns import PatternError, matching
 from synth_cli.simulator.plausible import Plausible
 from synth_cli.simulator.prose import prose, sentence, words_of
@@ -94,7 +95,7 @@ class Model:
             case "regex":
                 return of_pattern(wanted.value, draw)
             case "grammar":
-                raise Refused(400, "grammar is not supported", param="structured_outputs.grammar")
+                return of_grammar(wanted.value, draw)
             case _:
                 assert_never(wanted.kind)
 
@@ -151,6 +152,13 @@ def of_pattern(pattern: str, draw: Draw) -> str:
     except PatternError as error:
         message = f"Invalid regex '{pattern}': {error}."
         raise Refused(400, message, param="structured_outputs.regex") from error
+
+
+def of_grammar(grammar: str, draw: Draw) -> str:
+    try:
+        return written(grammar, draw)
+    except (GrammarError, PatternError) as error:
+        raise Refused(400, f"Invalid grammar: {error}.", param="structured_outputs.grammar") from error
 
 
 PIECES = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}|[^\W\d_]{3,}")

@@ -16,7 +16,7 @@ import orjson
 from synth_cli.simulator.draw import Draw, tag
 from synth_cli.simulator.patterns import PatternError, found_by, matching
 from synth_cli.simulator.prose import fit
-from synth_cli.simulator.schemas import IDLE, Schema, SchemaError, gather, resolve, types_of
+from synth_cli.simulator.schemas import IDLE, Schema, SchemaError, gather, resolve, subschemas, types_of
 from synth_cli.simulator.strings import FORMATS, range_for, singular, text_for
 
 Make: TypeAlias = Callable[[Draw], Any]
@@ -73,6 +73,21 @@ class Plausible:
         return self.plain(gather(schema, self.root), name)
 
     def plain(self, schema: Schema | bool, name: str) -> Make:
+        make = self.unchecked(schema, name)
+        if not isinstance(schema, Mapping) or not schema.keys() & LUCK:
+            return make
+        # checked where it is drawn: a list of many such values would hardly ever be right as a whole
+        fits = self.check(schema)
+        return make if fits is None else again(make, fits)
+
+    def check(self, schema: Schema) -> Callable[[Any], bool] | None:
+        """Whether a value fits this part of the schema; None where that cannot be said apart from the whole."""
+        shared = {key: self.root[key] for key in ("$schema", "$defs", "definitions") if key in self.root}
+        if not all(reference.startswith(("#/$defs/", "#/definitions/")) for reference in references(schema)):
+            return None
+        return jsonschema_rs.validator_for({**schema, **shared}, offline=True).is_valid
+
+    def unchecked(self, schema: Schema | bool, name: str) -> Make:
         if schema is True:
             return text_for(name)
         if not isinstance(schema, Mapping):
@@ -284,6 +299,27 @@ class Plausible:
         value = self.compile(others if others is not True else {"type": "string"}, singular(name))
         key = self.compile({"type": "string", **names}, "tag") if isinstance(names, Mapping) else free_name
         return lambda draw: (key(draw.child(1)), value(draw.child(2)))
+
+
+LUCK = frozenset({"oneOf", "not", "if", "contains", "dependentRequired", "dependentSchemas", "dependencies"})
+
+
+def again(make: Make, fits: Callable[[Any], bool]) -> Make:
+    def checked(draw: Draw) -> Any:
+        value = make(draw)
+        for attempt in range(TRIES):
+            if fits(value):
+                break
+            own = draw.child(-attempt - 1)
+            own.loose = attempt >= LOOSE_FROM
+            value = make(own)
+        return value
+
+    return checked
+
+
+def references(schema: Any) -> list[str]:
+    return [part["$ref"] for part in subschemas(schema) if isinstance(part.get("$ref"), str)]
 
 
 def both_of(one: Any, other: Any) -> Any:

@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TypeAlias
 
 from aiohttp import web
@@ -139,7 +140,10 @@ class Service:
         match plan.trouble:
             case Trouble.ERROR:
                 raise Refused(
-                    500, "The server had an error while processing your request.", kind="server_error", code="500"
+                    500,
+                    "The server had an error while processing your request.",
+                    kind="server_error",
+                    code="server_error",
                 )
             case Trouble.STALL:
                 await self.stall(request)
@@ -169,8 +173,11 @@ class Service:
             if plan.trouble in (Trouble.RESET, Trouble.MALFORMED):
                 await response.write(b"".join(events[:half]))
                 if plan.trouble is Trouble.RESET:
-                    return reset(request, response)
-                await response.write(events[half][: len(events[half]) // 2])
+                    # no TCP reset: it would take away what the client has not read yet
+                    if request.transport is not None:
+                        request.transport.close()
+                    return response
+                await response.write(events[half][: len(events[half]) // 2] + b"\n\n")
             else:
                 await response.write(b"".join(events[:half]))
                 await response.write(b"".join(events[half:]))
@@ -201,7 +208,7 @@ class Service:
             raise Refused(400, str(error), param="headers") from error
 
 
-def reset(request: web.BaseRequest, response: web.StreamResponse | None = None) -> web.StreamResponse:
+def reset(request: web.BaseRequest) -> web.StreamResponse:
     """Breaks the connection off with a TCP reset."""
     transport = request.transport
     if transport is not None:
@@ -209,7 +216,7 @@ def reset(request: web.BaseRequest, response: web.StreamResponse | None = None) 
         if connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         transport.abort()
-    return response or web.Response()
+    return web.Response()
 
 
 def spoilt(choice: Choice, trouble: Trouble) -> Choice:
@@ -247,10 +254,13 @@ def check_model(model: str) -> None:
 
 def too_fast(model: str, refusal: Refusal) -> Refused:
     of = "requests per min (RPM)" if refusal.of == "requests" else "tokens per min (TPM)"
-    message = f"Rate limit reached for {model} on {of}: Limit {refusal.limit:.0f}."
+    if refusal.wait is None and refusal.requested:
+        message = f"Request too large for {model} on {of}: Limit {refusal.limit:.0f}, Requested {refusal.requested}."
+    else:
+        message = f"Rate limit reached for {model} on {of}: Limit {refusal.limit:.0f}."
     headers: dict[str, str] = {}
     if refusal.wait is not None:
         message += f" Please try again in {spoken(refusal.wait)}."
-        headers["retry-after"] = str(max(1, round(refusal.wait + 0.499)))
-        headers["retry-after-ms"] = str(round(refusal.wait * 1000 + 0.5))
+        headers["retry-after"] = str(ceil(refusal.wait))
+        headers["retry-after-ms"] = str(ceil(refusal.wait * 1000))
     return Refused(429, message, kind=refusal.of, code="rate_limit_exceeded", headers=headers)
