@@ -24,8 +24,9 @@ def _any(*words: str) -> re.Pattern[str]:
 _QUOTA = _any(
     "insufficient_quota", "credit_balance_exhausted", "spend_limit_exceeded", "organization_usage_limit_exceeded",
     "billing_error", "billing_hard_limit", "billing_not_active", "credit balance is too low", "insufficient balance",
-    "insufficient credits", "insufficient_credits", "payment required", r"limit: ?0\b",
+    "insufficient credits", "insufficient_credits", "payment required",
 )  # fmt: skip
+_NONE_LEFT = _any(r"limit: ?0\b")
 _CREDENTIALS = _any(
     "api_key_invalid", "invalid_api_key", "incorrect api key", "api key not valid", "api key expired",
     "authentication_error", "no auth credentials",
@@ -124,7 +125,7 @@ def _kind(status: int, words: str, said: _Said, headers: Mapping[str, str]) -> F
 
 
 def _limit_kind(words: str, said: _Said) -> FaultKind:
-    if _QUOTA.search(words) or _no_quota(said):
+    if _QUOTA.search(words) or _NONE_LEFT.search(words) or _no_quota(said):
         return FaultKind.QUOTA
     # OpenAI says so of an empty account, Gemini of each minute's limit, but with the details of it
     if "exceeded your current quota" in words.lower() and not _details(said) and "gemini" not in words.lower():

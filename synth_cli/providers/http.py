@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -34,6 +35,7 @@ class AiohttpTransport:
         self.limit = limit
         self._environ = os.environ if environ is None else environ
         self._session: aiohttp.ClientSession | None = None
+        self._tls: ssl.SSLContext | bool = True
         self._proxies: dict[str, str | None] = {}
 
     async def send(self, call: HttpCall) -> HttpAnswer:
@@ -43,10 +45,18 @@ class AiohttpTransport:
             url = _url(call.url)
             # aiohttp's own `trust_env` looks through the environment for every request: 0.3 ms
             proxy = self._proxies[call.url] if call.url in self._proxies else self._proxy(call.url, url)
+            if self._tls is True and url.scheme == "https":
+                self._tls = tls_context(self._environ)
             async with (
                 asyncio.timeout(call.timeout),
                 session.request(
-                    call.method, url, data=call.body, headers=call.headers, allow_redirects=False, proxy=proxy
+                    call.method,
+                    url,
+                    data=call.body,
+                    headers=call.headers,
+                    allow_redirects=False,
+                    proxy=proxy,
+                    ssl=self._tls,
                 ) as response,
             ):
                 return HttpAnswer(response.status, response.headers, await response.read())
@@ -56,7 +66,7 @@ class AiohttpTransport:
             raise TransportError(Fault(FaultKind.CONNECTION, str(error) or type(error).__name__)) from error
 
     def _open(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=0, ssl=tls_context(self._environ), ttl_dns_cache=300)
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
