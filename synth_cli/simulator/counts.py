@@ -12,19 +12,7 @@ class Counts:
     At least the last `remember` contents are told apart, and at most twice as many.
     """
 
-    __slots__ = (
-        "_answered_old",
-        "_answered_young",
-        "_old",
-        "_young",
-        "answered",
-        "distinct",
-        "in_flight",
-        "outcomes",
-        "peak",
-        "remember",
-        "tokens",
-    )
+    __slots__ = ("_old", "_young", "answered", "distinct", "in_flight", "outcomes", "peak", "remember", "tokens")
 
     def __init__(self, remember: int) -> None:
         self.remember = max(1, remember)
@@ -37,22 +25,25 @@ class Counts:
         self.distinct = 0
         self.peak = self.in_flight
         self.tokens = 0
+        # content → twice its tries, plus 1 once it was answered: half the memory of keeping the two apart
         self._young: dict[int, int] = {}
         self._old: dict[int, int] = {}
-        self._answered_young: set[int] = set()
-        self._answered_old: set[int] = set()
+
+    def known(self, content: int) -> int:
+        return self._young.get(content) or self._old.get(content, 0)
+
+    def keep(self, content: int, known: int) -> None:
+        if len(self._young) >= self.remember and content not in self._young:
+            self._old, self._young = self._young, {}
+        self._young[content] = known
 
     def turns(self, content: int) -> int:
         """How often this content was tried."""
-        return self._young.get(content) or self._old.get(content, 0)
+        return self.known(content) >> 1
 
-    def turn(self, content: int) -> int:
-        """Counts a try of this content; the first is 1."""
-        turn = self.turns(content) + 1
-        if len(self._young) >= self.remember:
-            self._old, self._young = self._young, {}
-        self._young[content] = turn
-        return turn
+    def turn(self, content: int) -> None:
+        """Counts a try of this content."""
+        self.keep(content, self.known(content) + 2)
 
     def enter(self) -> None:
         self.in_flight += 1
@@ -65,12 +56,10 @@ class Counts:
     def answer(self, content: int, tokens: int) -> None:
         self.answered += 1
         self.tokens += tokens
-        if content in self._answered_young or content in self._answered_old:
-            return
-        self.distinct += 1
-        if len(self._answered_young) >= self.remember:
-            self._answered_old, self._answered_young = self._answered_young, set()
-        self._answered_young.add(content)
+        known = self.known(content)
+        if not known & 1:
+            self.distinct += 1
+            self.keep(content, known | 1)
 
     def snapshot(self) -> dict[str, Any]:
         """`{endpoints: {chat: {answered: 3, "500": 1}}, requests, answered, distinct, repeated, …}`."""
