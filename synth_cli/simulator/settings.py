@@ -17,8 +17,9 @@ def _setting(default: Any, about: str) -> Any:
 class Settings:
     """All shares are between 0 and 1, drawn per request content and try; together they are at most 1.
 
-    A request may carry its own value of any setting but the limits: header `x-simulator-share-500: 1` for
-    `share_500`; `x-simulator-fault: reset` for a certain fault, `x-simulator-fault-tries: 2` for only so many tries.
+    A request may carry its own seed, latency, jitter, output_tokens, retry_after and shares: `x-simulator-latency: 0.2`,
+    `x-simulator-share-500: 1` (the other shares are then 0). `x-simulator-fault: reset` asks for a certain fault (429,
+    500, reset, stall, malformed, empty, invalid, length, filter), `x-simulator-fault-tries: 2` for so many tries only.
     """
 
     seed: int = _setting(0, "Answers and faults are drawn from it; equal seeds give equal answers.")
