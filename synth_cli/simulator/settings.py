@@ -17,7 +17,7 @@ def _setting(default: Any, about: str) -> Any:
 class Settings:
     """All shares are between 0 and 1, drawn per request content and try; together they are at most 1.
 
-    A request may carry its own seed, latency, jitter, output_tokens, retry_after and shares: `x-simulator-latency: 0.2`,
+    A request may carry its own seed, latency, jitter, output_tokens, retry_after, shares: `x-simulator-latency: 0.2`,
     `x-simulator-share-500: 1` (the other shares are then 0). `x-simulator-fault: reset` asks for a certain fault (429,
     500, reset, stall, malformed, empty, invalid, length, filter), `x-simulator-fault-tries: 2` for so many tries only.
     """
