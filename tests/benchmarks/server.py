@@ -160,7 +160,11 @@ class Connection(asyncio.Protocol):
             self.transport.write(self.model.told())
         else:
             # the limit is checked on arrival, the answer takes its time
-            self.loop.call_later(self.model.args.latency, self.transport.write, self.model.answer(body))
+            self.loop.call_later(self.model.args.latency, self.reply, self.model.answer(body))
+
+    def reply(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(answer)
 
 
 async def serve(args: argparse.Namespace) -> None:
