@@ -17,7 +17,9 @@ Profile: TypeAlias = Annotated[
 ]
 StateDir: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--state-dir", metavar="DIR", help="Where state lives, instead of .synth/ beside the spec.", show_default=False),
+    typer.Option(
+        "--state-dir", metavar="DIR", help="Where state lives, instead of .synth/ beside the spec.", show_default=False
+    ),
 ]
 Simulate: TypeAlias = Annotated[
     bool, typer.Option("--simulate", help="Put the simulated model in the place of whatever the spec names.")

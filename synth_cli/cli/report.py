@@ -31,8 +31,8 @@ def report(
     """Show the last run's report again."""
     if html is not None:
         raise UsageError("--html: not in this version yet")
-    from synth_cli.run.options import RunOptions
     from synth_cli.report.markdown import markdown
+    from synth_cli.run.options import RunOptions
     from synth_cli.run.show import last_report, show
 
     options = RunOptions(sets=tuple(sets or ()), profile=profile, simulate=simulate, state_dir=state_dir)

@@ -22,8 +22,12 @@ def run(
         str | None, typer.Option("--output", metavar="PATH", help="Write here instead.", show_default=False)
     ] = None,
     simulate: Simulate = False,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Advance once, do not wait (not in this version yet).")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Ask everything anew, once the last epoch is complete.")] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Advance once, do not wait (not in this version yet).")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ask everything anew, once the last epoch is complete.")
+    ] = False,
     no_calls: Annotated[bool, typer.Option("--no-calls", help="Publish what is answered, ask nothing.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Ask again also what failed for good (400, content filter).")
@@ -72,5 +76,3 @@ def run(
         return 0
     say(ended.error)
     return exit_code(ended.error)
-
-

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 
-
 def simulator(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
@@ -28,9 +27,13 @@ def simulator(
     share_500: Annotated[float, typer.Option("--share-500", min=0, max=1, help="Of requests answered 500.")] = 0.0,
     share_reset: Annotated[float, typer.Option("--share-reset", min=0, max=1, help="Of connections reset.")] = 0.0,
     share_stall: Annotated[float, typer.Option("--share-stall", min=0, max=1, help="Never answered.")] = 0.0,
-    share_malformed: Annotated[float, typer.Option("--share-malformed", min=0, max=1, help="JSON that breaks off.")] = 0.0,
+    share_malformed: Annotated[
+        float, typer.Option("--share-malformed", min=0, max=1, help="JSON that breaks off.")
+    ] = 0.0,
     share_empty: Annotated[float, typer.Option("--share-empty", min=0, max=1, help="200 without a body.")] = 0.0,
-    share_invalid: Annotated[float, typer.Option("--share-invalid", min=0, max=1, help="Answers that break the schema.")] = 0.0,
+    share_invalid: Annotated[
+        float, typer.Option("--share-invalid", min=0, max=1, help="Answers that break the schema.")
+    ] = 0.0,
     share_length: Annotated[float, typer.Option("--share-length", min=0, max=1, help="Answers cut off.")] = 0.0,
     share_filter: Annotated[float, typer.Option("--share-filter", min=0, max=1, help="Answers withheld.")] = 0.0,
 ) -> int:

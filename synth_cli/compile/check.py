@@ -67,7 +67,10 @@ def _input(loaded: Loaded, templates: Templates, columns: frozenset[str] | None)
         yield from _names(loaded, where, _compile(loaded, where, templates.expression, source.where), columns)
     for name, node in (source.columns or {}).items():
         yield from _names(
-            loaded, ("input", "columns", name), _compile(loaded, ("input", "columns", name), templates.value, node), columns
+            loaded,
+            ("input", "columns", name),
+            _compile(loaded, ("input", "columns", name), templates.value, node),
+            columns,
         )
     for name in [source.key] if isinstance(source.key, str) else source.key or ():
         if columns is not None and name not in columns:
@@ -104,7 +107,9 @@ def _names(
         yield _unknown(loaded, where, name, known)
     if not after:
         for name in sorted((compiled.reserved & AFTER) - known):
-            yield loaded.places.problem(where, f"'{name}' is not there before the answer", "use it in check, columns or keep_if")
+            yield loaded.places.problem(
+                where, f"'{name}' is not there before the answer", "use it in check, columns or keep_if"
+            )
 
 
 def _unknown(loaded: Loaded, where: Where, name: str, known: frozenset[str]) -> Problem:
@@ -181,7 +186,9 @@ class _Checked:
             inherited = self.own and not self.loaded.places.find((*where, name))[2]
             if engine not in engines and not inherited and getattr(params, name) is not None:
                 belongs = " and ".join(engines)
-                yield self._problem((*where, name), f"'{name}' belongs to the engine {belongs}; this step's is {engine}")
+                yield self._problem(
+                    (*where, name), f"'{name}' belongs to the engine {belongs}; this step's is {engine}"
+                )
 
     def _prompt(self) -> Iterator[Problem]:
         step = self.step
@@ -267,6 +274,3 @@ class _Checked:
             yield self._problem(where, f"{reference!r} is not path.py:function or package.module:function")
         elif module.endswith(".py") and not Path(self.loaded.folder, module).is_file():
             yield self._problem(where, f"there is no file {module} in {self.loaded.folder}")
-
-
-

@@ -34,7 +34,9 @@ def text_of(value: Any) -> str:
     try:
         return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
-        raise MessageError(f"a prompt must be text, not {type(value).__name__}; an image goes into a message part") from None
+        raise MessageError(
+            f"a prompt must be text, not {type(value).__name__}; an image goes into a message part"
+        ) from None
 
 
 def messages_of(value: Any, folder: Path) -> tuple[Mapping[str, Any], ...]:

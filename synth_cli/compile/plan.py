@@ -17,7 +17,6 @@ from synth_cli.spec.schema import schema_of
 from synth_cli.template import Templates
 
 
-
 class ProviderOf(Protocol):
     """(model as written, backend or None) → (backend, the model's own name); raises UsageError for an unknown one."""
 

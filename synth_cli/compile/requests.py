@@ -26,7 +26,10 @@ FORMATS: Mapping[str, tuple[str, str]] = {
         "<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n",
     ),
     "llama2": ("<s>[INST] <<SYS>>\n{system}<</SYS>>\n\n{user} [/INST]", "<s>[INST] {user} [/INST]"),
-    "zephyr": ("<|system|>\n{system}</s>\n<|user|>\n{user}</s>\n<|assistant|>\n", "<|user|>\n{user}</s>\n<|assistant|>\n"),
+    "zephyr": (
+        "<|system|>\n{system}</s>\n<|user|>\n{user}</s>\n<|assistant|>\n",
+        "<|user|>\n{user}</s>\n<|assistant|>\n",
+    ),
 }
 
 

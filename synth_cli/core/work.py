@@ -159,9 +159,7 @@ class StepWork:
         if self.ending is None:
             self.ending = ending
 
-    def _replied(
-        self, task: Task, exchange: Exchange, reply: Reply, *, now: float, at: float, latency: float
-    ) -> None:
+    def _replied(self, task: Task, exchange: Exchange, reply: Reply, *, now: float, at: float, latency: float) -> None:
         assert exchange.answer is not None
         usage, tally = reply.usage, self.tally
         paid = reply.cost
@@ -203,9 +201,7 @@ class StepWork:
         else:
             self._fail(task, f"{verdict.kind}: {verdict.reason}")
 
-    def _faulted(
-        self, task: Task, exchange: Exchange, fault: Fault, *, now: float, at: float, latency: float
-    ) -> None:
+    def _faulted(self, task: Task, exchange: Exchange, fault: Fault, *, now: float, at: float, latency: float) -> None:
         maybe = perhaps_paid(fault)
         spent, tokens = self._spend(task, None if maybe else 0.0, None if maybe else 0)
         self._record.add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 import time
@@ -76,7 +77,14 @@ class Halt:
 
 
 def on_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Runs on the fastest loop there is."""
+    """Runs on the fastest loop there is.
+
+    What is alive now stays alive, so the collector need not look at it again, nor as often: it costs a tenth of the
+    CPU time of a row.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     if sys.platform == "win32":
         return asyncio.run(main)
     import uvloop
@@ -115,7 +123,10 @@ async def _ask(
     async with AsyncExitStack() as stack:
         url = await _simulator(wired, running, stack)
         place = endpoint(wired.plan, running.options, environ, url)
-        transport = None if place.host.litellm else AiohttpTransport(environ=environ)
+        transport = None
+        if not place.host.litellm:
+            transport = AiohttpTransport(environ=environ)
+            stack.push_async_callback(transport.close)
         model = client(place, transport)
         stack.push_async_callback(model.close)
         record = GroupRecord(running.ledger)
@@ -236,5 +247,3 @@ def _progress(wired: Wired, work: StepWork, engine: OnlineEngine) -> Progress:
         cost=None if tally.unpriced else tally.cost,
         note=engine.note,
     )
-
-

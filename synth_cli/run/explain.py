@@ -75,13 +75,17 @@ def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> O
         feed = Feed(step.name, rows, Drafter(step, plan.folder), worksheet, ledger, policy)
         new = answered = failed = sent = 0
         for request, row, sample, history in feed.requests():
-            stands = standing(
-                history,
-                policy.judging(row, sample),
-                policy.read,
-                max_retries=policy.max_retries,
-                retry_failed=policy.retry_failed,
-            ) if history is not NOTHING else None
+            stands = (
+                standing(
+                    history,
+                    policy.judging(row, sample),
+                    policy.read,
+                    max_retries=policy.max_retries,
+                    retry_failed=policy.retry_failed,
+                )
+                if history is not NOTHING
+                else None
+            )
             if isinstance(stands, Answered):
                 answered += 1
             elif isinstance(stands, Failed):
@@ -216,7 +220,9 @@ def _money(span: Range | None) -> str:
 
 
 def _limits(limits: Mapping[str, float | str | None]) -> str:
-    given = [f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:g}" for name, value in limits.items() if isinstance(value, int | float)]
+    given = [
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:g}"
+        for name, value in limits.items()
+        if isinstance(value, int | float)
+    ]
     return ", ".join(given) or "none"
-
-

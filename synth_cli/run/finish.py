@@ -74,16 +74,12 @@ class Second:
             if refused is not None:
                 sampled = [Sampled(b"", 0, cause=refused)]
             else:
-                sampled = [
-                    self._sampled(row, sample, id, histories.get(id, NOTHING)) for sample, id in enumerate(ids)
-                ]
+                sampled = [self._sampled(row, sample, id, histories.get(id, NOTHING)) for sample, id in enumerate(ids)]
             yield row, sampled, self.shaper.finish(row, sampled)
 
     def _sampled(self, row: Row, sample: int, id: bytes, history: History) -> Sampled:
         policy = self.policy
-        stands = standing(
-            history, policy.judging(row, sample), policy.read, max_retries=policy.max_retries
-        )
+        stands = standing(history, policy.judging(row, sample), policy.read, max_retries=policy.max_retries)
         attempts = len(history.replies) + len(history.faults)
         if isinstance(stands, Answered):
             replied = stands.replied

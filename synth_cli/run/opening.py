@@ -48,9 +48,7 @@ def opened(path: Path, options: RunOptions, environ: Mapping[str, str]) -> Itera
             running.folder.worksheet_path.unlink(missing_ok=True)
 
 
-def _open(
-    plan: Plan, options: RunOptions, state: StateFolder, ledger: SqliteLedger, notes: tuple[str, ...]
-) -> Running:
+def _open(plan: Plan, options: RunOptions, state: StateFolder, ledger: SqliteLedger, notes: tuple[str, ...]) -> Running:
     """Opens the run, and a round unless one goes on."""
     now = time.time()
     rounds = ledger.standing()

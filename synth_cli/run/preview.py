@@ -54,7 +54,9 @@ def look(
     options = replace(options, only=only) if only is not None else replace(options, limit=rows)
     looks = _looks(path, options, environ)
     if only is not None and not looks:
-        raise UsageError(f"there is no row {only}", hint="rows count from 0; `where`, `skip` and `take` may leave it out")
+        raise UsageError(
+            f"there is no row {only}", hint="rows count from 0; `where`, `skip` and `take` may leave it out"
+        )
     if not ask:
         return looks
     made = _answers(path, options, environ)
@@ -78,7 +80,8 @@ def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[
         feed = Feed(step.name, source, Drafter(step, plan.folder), worksheet, ledger, policy, only=options.only)
         requests = {row.index: request for request, row, sample, _ in feed.requests() if sample == 0}
         return [
-            _look(row, fault, requests.get(row.index), place) for row, _, fault in islice(worksheet.rows(step.name), 10_000)
+            _look(row, fault, requests.get(row.index), place)
+            for row, _, fault in islice(worksheet.rows(step.name), 10_000)
         ]
 
 

@@ -30,9 +30,7 @@ def assemble(
 ) -> Report:
     """The report of a run that has ended."""
     plan, options, spec = running.plan, running.options, running.plan.loaded.spec
-    runs_of_round = sum(
-        mark.round == running.round for mark in running.ledger.marks() if isinstance(mark, RunOpened)
-    )
+    runs_of_round = sum(mark.round == running.round for mark in running.ledger.marks() if isinstance(mark, RunOpened))
     return Report(
         name=plan.name,
         spec=shown(plan.loaded.path),

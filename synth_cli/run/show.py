@@ -54,4 +54,6 @@ def last_report(path: Path, options: RunOptions, *, environ: Mapping[str, str]) 
     try:
         return Ended(machine.load(data), data.rstrip(), None)
     except ValueError as error:
-        raise UsageError(f"{runs[-1]}: {error}", hint="it was not written by this version; run again to have a new one") from None
+        raise UsageError(
+            f"{runs[-1]}: {error}", hint="it was not written by this version; run again to have a new one"
+        ) from None

@@ -117,7 +117,14 @@ def second_of(running: Running, step: StepPlan, drafter: Drafter, policy: Policy
     plan = running.plan
     metadata = plan.loaded.spec.output.metadata
     parse = load_parse(step.step.parse, plan.folder) if step.step.parse is not None else None
-    shaper = Shaper(step.step, step.templates, step.schema, parse=parse, metadata=metadata, simulated=simulated(step, running.options))
+    shaper = Shaper(
+        step.step,
+        step.templates,
+        step.schema,
+        parse=parse,
+        metadata=metadata,
+        simulated=simulated(step, running.options),
+    )
     return Second(step.name, drafter, shaper, policy, worksheet, running.ledger, shaper.needs_messages)
 
 

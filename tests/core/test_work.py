@@ -96,7 +96,10 @@ def test_an_invalid_answer_is_kept_and_asked_again_at_once() -> None:
     settle(own, first, BAD)
     second = taken(own)
     settle(own, second, BAD)
-    assert [(fact.attempt, fact.messages) for fact in record.facts if isinstance(fact, Replied)] == [(1, None), (2, said)]
+    assert [(fact.attempt, fact.messages) for fact in record.facts if isinstance(fact, Replied)] == [
+        (1, None),
+        (2, said),
+    ]
     assert (own.tally.failed, own.tally.retries, own.take(0.0)) == (1, 1, Done())
 
 
@@ -112,9 +115,7 @@ def test_without_one_success_it_ends_early_and_says_why() -> None:
     own = work((task(number % 250) for number in range(100_000)), retry=RetryPolicy(0))
     for _ in range(64):
         settle(own, taken(own), broken(FaultKind.SERVER_ERROR))
-    assert own.ending == Ending(
-        "hopeless", "none of the first 64 attempts succeeded; 64 times: server error: words"
-    )
+    assert own.ending == Ending("hopeless", "none of the first 64 attempts succeeded; 64 times: server error: words")
 
 
 def test_being_rate_limited_is_no_reason_to_give_up() -> None:
