@@ -42,6 +42,7 @@ _CONTEXT = _any(
     "prompt is too long", "input is too long", "too many (input )?tokens", "reduce the length", "max_model_len",
     "input token count", "exceeds the maximum number of tokens", "string_above_max_length", "max_tokens_to_sample",
 )  # fmt: skip
+_LARGE = _any("request_too_large", "payload too large", "request entity too large")
 _FILTER = _any(
     "content_filter", "content_policy", "responsibleaipolicy", "content management policy", "data_inspection_failed",
     "prohibited_content", "usage guidelines", "usage policies", "flagged", "moderation", r"\bsafety\b", "recitation",
@@ -153,6 +154,7 @@ _REQUEST = (
     (_QUOTA, FaultKind.QUOTA),
     (_CREDENTIALS, FaultKind.CREDENTIALS),
     (_CONTEXT, FaultKind.CONTEXT_LENGTH),
+    (_LARGE, FaultKind.TOO_LARGE),
     (_FILTER, FaultKind.CONTENT_FILTER),
     (_MODEL, FaultKind.UNKNOWN_MODEL),
 )

@@ -86,7 +86,8 @@ class LitellmClient:
             return Exchange(None, answer, Fault(FaultKind.MALFORMED, masked(str(error), self._secrets)), stated)
 
     def _fault(self, error: Exception) -> Fault:
-        text = str(error)
+        # some of its messages end with a traceback of its own
+        text = str(error).partition("Traceback (most recent")[0].strip()
         litellm = self._litellm
         if isinstance(error, litellm.Timeout):
             return Fault(FaultKind.TIMEOUT, f"no answer within {self._endpoint.timeout:g} s")
@@ -94,12 +95,13 @@ class LitellmClient:
             return Fault(FaultKind.MALFORMED, masked(text, self._secrets)[:600])
         body, said = _body_of(text)
         status = getattr(error, "status_code", None)
-        if not said and (isinstance(error, litellm.APIConnectionError) or "disconnected" in text):
+        headers = dict(getattr(error, "litellm_response_headers", None) or {})
+        # LiteLLM numbers broken connections 500, but no response's headers came with them
+        if not said and not headers and (not isinstance(status, int) or status >= 500) and _is_of(error, litellm):
             return Fault(FaultKind.CONNECTION, masked(text, self._secrets)[:600])
         if not isinstance(status, int):
             # not an answer of the provider: a parameter that LiteLLM refuses, or a defect of its own
             return Fault(FaultKind.BAD_REQUEST, masked(f"{type(error).__name__}: {text}", self._secrets)[:600])
-        headers = dict(getattr(error, "litellm_response_headers", None) or {})
         return fault_of(status, headers, body, now=time.time(), secrets=self._secrets)
 
     async def close(self) -> None:
@@ -163,6 +165,10 @@ def _takes(litellm: ModuleType, model: str, name: str) -> bool:
 
 def _plain(headers: Mapping[str, Any]) -> dict[str, str]:
     return {name.lower().removeprefix(PREFIX): str(value) for name, value in headers.items()}
+
+
+def _is_of(error: Exception, litellm: ModuleType) -> bool:
+    return isinstance(error, litellm.APIConnectionError | litellm.InternalServerError | litellm.ServiceUnavailableError)
 
 
 def _body_of(text: str) -> tuple[bytes, bool]:
