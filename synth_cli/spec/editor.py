@@ -9,8 +9,10 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+from pydantic import BaseModel
+
 from synth_cli.spec.keys import keys_of
-from synth_cli.spec.model import INHERITED, Spec, StepKeys
+from synth_cli.spec.model import INHERITED, Spec, StepKeys, Turns
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
 NUMERIC = r"\$\{|^\s*-?[0-9._eE+-]+\s*$"
@@ -23,6 +25,8 @@ def editor_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = made.pop("$defs")
     definitions = {name: _widened(each) for name, each in definitions.items()}
     spec = _widened(made)
+    for node, schema in ((Spec, spec), (Turns, definitions["Turns"])):
+        _describe_references(node, schema)
     _schema_or_words(definitions)
     spec["properties"]["profiles"]["additionalProperties"] = {"$ref": "#/definitions/Overrides"}
     spec["patternProperties"] = {"^x-": {}}
@@ -75,6 +79,14 @@ def _widened(node: Any) -> Any:
         result.pop("const")
         result["enum"] = [1, "1"]
     return result
+
+
+def _describe_references(node: type[BaseModel], schema: dict[str, Any]) -> None:
+    """Beside a bare reference this dialect allows no description."""
+    for key, name in keys_of(node).items():
+        if set(schema["properties"][key]) <= {"$ref", "description"}:
+            reference = {"$ref": schema["properties"][key]["$ref"]}
+            schema["properties"][key] = {"description": node.model_fields[name].description, "allOf": [reference]}
 
 
 def _or_text(number: dict[str, Any]) -> dict[str, Any]:

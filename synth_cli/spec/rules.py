@@ -137,7 +137,7 @@ def _from(said: Any, where: Where, earlier: Sequence[str]) -> Iterator[Finding]:
 
 def _step(step: Mapping[str, Any], where: Where, folder: Path, *, defaults: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _settings(step, where)
-    kind = step.get("type", "llm")
+    kind = step.get("type", "llm") if where else "llm"
     if kind != "llm":
         yield from _without_model(step, where, kind)
         return

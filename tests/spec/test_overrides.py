@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from spec_files import SMALL, loaded, problems
 
+from synth_cli.spec.model import INHERITED
+
 BASE = """
 model: {name: a/b, generation_params: {temperature: 1, top_p: 0.5}}
 input: {path: rows.csv, take: 3}
@@ -93,7 +95,7 @@ def test_wrong_profiles(tmp_path: Path) -> None:
         "job.yaml:1:1: there is no profile 'cii'; did you mean 'ci'?",
     ]
     assert problems(tmp_path, text, profile="odd") == [
-        "job.yaml:4:9: a profile cannot have 'extends'; put it at the top"
+        "job.yaml:5:9: a profile cannot have 'extends'; put it at the top"
     ]
 
 
@@ -166,12 +168,12 @@ def test_wrong_sets(tmp_path: Path) -> None:
     """Each problem names the setting, and never shows its value."""
     sets = ["nothing", "prompt.user=x", "steps.jugde.samples=1", "seed=x", "temprature=secret", "vars=[a", "extends=b"]
     found = problems(tmp_path, CHAIN + "prompt: x\n", sets=sets)
+    only = f"put it under a step; only these may stand at the top as defaults: {', '.join(INHERITED)}"
+    mapping = "'user' can be set only where 'prompt' is written as a mapping"
     assert found == [
-        "job.yaml:6:1: with 'steps', 'prompt' belongs to a step; put it under a step; only these may stand at the top "
-        "as defaults: model, engine, generation_params, backend_params, fallback, on_failure, carry",
+        f"job.yaml:6:1: with 'steps', 'prompt' belongs to a step; {only}",
         "--set nothing: it must be key=value; e.g. --set input.take=10",
-        "--set prompt.user: 'prompt' is one value, not a mapping; 'user' can be set only where 'prompt' is written as "
-        "a mapping",
+        f"--set prompt.user: 'prompt' is one value, not a mapping; {mapping}",
         "--set steps.jugde.samples: there is no step 'jugde'; did you mean 'judge'?",
         "--set vars: a '[' or '{' is opened and never closed; close it; a text that begins with one needs quotes",
         "--set extends: 'extends' cannot be set; choose a profile with --profile",

@@ -58,7 +58,12 @@ def test_quoted_text(text: str) -> None:
 def test_anchors_and_merge_keys() -> None:
     """Aliases and `<<` work; the own keys win, then the first mapping named."""
     text = "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {<<: [*a, *b], x: 9}\nd: *a\n"
-    assert read(text) == {"a": {"x": 1, "y": 1}, "b": {"y": 2, "z": 2}, "c": {"y": 1, "z": 2, "x": 9}, "d": {"x": 1, "y": 1}}
+    assert read(text) == {
+        "a": {"x": 1, "y": 1},
+        "b": {"y": 2, "z": 2},
+        "c": {"y": 1, "z": 2, "x": 9},
+        "d": {"x": 1, "y": 1},
+    }
 
 
 def test_category_values_keep_their_type() -> None:
@@ -86,11 +91,17 @@ def test_places() -> None:
         ("p: {% if x %}a{% endif %}", None),
         ("a: [{{ x }}]", "f:1:5: a template that begins a value ('{{') needs quotes; write \"{{ x }}\""),
         ("a: {t: str?}", "f:1:11: in {…} and […] a text with '?' needs quotes; write it in quotes: \"str?\""),
-        ("a: {t: enum[a, b]}", "f:1:12: in {…} and […] a text with '[' needs quotes; write it in quotes: \"enum[a, b]\""),
+        (
+            "a: {t: enum[a, b]}",
+            "f:1:12: in {…} and […] a text with '[' needs quotes; write it in quotes: \"enum[a, b]\"",
+        ),
         ("a: {k: ${X}}", "f:1:9: in {…} and […] a text with '${' needs quotes; write it in quotes: \"${X}\""),
-        ("a: {k: hi {{ x }}}", "f:1:11: in {…} and […] a text with '{{' needs quotes; write it in quotes: \"hi {{ x }}\""),
+        (
+            "a: {k: hi {{ x }}}",
+            "f:1:11: in {…} and […] a text with '{{' needs quotes; write it in quotes: \"hi {{ x }}\"",
+        ),
         ("p: [INST] {{ x }} [/INST]", "f:1:11: a text that begins with '[' needs quotes; write it as \"[…] …\""),
-        ("p: @x", "f:1:4: a text that begins with @ needs quotes; write it as \"…\""),
+        ("p: @x", 'f:1:4: a text that begins with @ needs quotes; write it as "…"'),
         ("p: *Bold* x", None),
         ("p: **Bold** x", None),
         ("p: !x y", "f:1:4: tags like '!x' mean nothing here; put a text with '!' in quotes"),
