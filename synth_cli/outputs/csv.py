@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,17 +34,18 @@ class Csv:
 
     def close(self) -> Candidate:
         names = list(self._names | dict.fromkeys(self._expected))
-        page = io.StringIO()
-        writer = csv.writer(page, lineterminator="\n")
+        page = _Page()
+        # with this terminator a lone \r in a cell is quoted as well; the page ends its lines in \n
+        writer = csv.writer(page, lineterminator="\r\n")
         with complaint(self._draft.target):
             if names:
                 writer.writerow(names)
-            self._turn(page)
+            self._draft.file.write(page.turn())
             for chunk in self._spool.chunks():
                 for line in chunk:
                     row = orjson.loads(line)
                     writer.writerow([_cell(row.get(name)) for name in names])
-                self._turn(page)
+                self._draft.file.write(page.turn())
         candidate = self._draft.finish(self._rows)
         self._spool.remove()
         return candidate
@@ -54,10 +54,21 @@ class Csv:
         self._draft.discard()
         self._spool.remove()
 
-    def _turn(self, page: io.StringIO) -> None:
-        self._draft.file.write(page.getvalue().encode())
-        page.seek(0)
-        page.truncate()
+
+class _Page:
+    """Takes the records that a csv writer makes, one a call."""
+
+    def __init__(self) -> None:
+        self._records: list[str] = []
+
+    def write(self, record: str) -> None:
+        self._records.append(record[:-2])
+        self._records.append("\n")
+
+    def turn(self) -> bytes:
+        data = "".join(self._records).encode()
+        self._records.clear()
+        return data
 
 
 def _cell(value: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from synth_cli.core.figures import Traffic
 from synth_cli.core.ports import RateLimits
 from synth_cli.report.causes import FAULTS, Cause
-from synth_cli.report.figures import Report
+from synth_cli.report.figures import Output, Report
 from synth_cli.report.headline import balance
 from synth_cli.report.words import cost, counted, duration, latency, number, percent, rate, short
 
@@ -49,17 +49,26 @@ def lines(report: Report) -> Iterator[Line]:
     limits = _limits(report.limits)
     if limits:
         yield Line("Limits", limits)
-    for output in report.outputs:
-        made = f"{output.path} ({counted(output.rows, 'row')})"
-        if output.published:
-            yield Line("Wrote", made)
-        else:
-            kept = f"; the rows are in {output.candidate}" if output.candidate else ""
-            yield Line("Not written", f"{output.path}: {output.note or 'not accepted'}{kept}")
+    yield from _outputs(report.outputs)
     if report.folder:
         yield Line("Details", report.folder)
+    told = {output.note for output in report.outputs}
     for note in report.notes:
-        yield Line("Note", note)
+        if note not in told:
+            yield Line("Note", note)
+
+
+def _outputs(outputs: Sequence[Output]) -> Iterator[Line]:
+    for output in outputs:
+        if output.published:
+            yield Line("Wrote", f"{output.path} ({counted(output.rows, 'row')})")
+    rest = [output for output in outputs if not output.published]
+    for note in dict.fromkeys(output.note for output in rest):
+        alike = [output for output in rest if output.note == note]
+        yield Line("Not written", f"{', '.join(output.path for output in alike)}: {note or 'not accepted'}")
+        kept = [output.candidate for output in alike if output.candidate]
+        if kept:
+            yield Line("Rows are in", ", ".join(kept))
 
 
 def named(cause: Cause) -> str:

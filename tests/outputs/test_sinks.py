@@ -199,6 +199,12 @@ def test_any_python_value(tmp_path: Path) -> None:
     )
 
 
+def test_csv_line_ends(tmp_path: Path) -> None:
+    """Line ends of every kind stay inside their cell."""
+    path = written(tmp_path, "a.csv", [{"a": "x\r\ny", "b\r": "\r"}])
+    assert path.read_bytes() == b'a,"b\r"\n"x\r\ny","\r"\n'
+
+
 def test_csv_of_odd_names(tmp_path: Path) -> None:
     """Column names that are no text are the same in the header and in the lines."""
     assert written(tmp_path, "a.csv", [{7: 1, None: "x"}]).read_text() == "7,null\n1,x\n"

@@ -122,8 +122,8 @@ Tokens       20 in · 40 out
 Cost         nothing (simulated)
 Finish       stop 2
 Model        not named 2
-Not written  out/recipes.jsonl: it holds 987 real rows; the rows are in
-             .synth/recipes.sim/runs/0001/recipes.jsonl
+Not written  out/recipes.jsonl: it holds 987 real rows
+Rows are in  .synth/recipes.sim/runs/0001/recipes.jsonl
 Details      .synth/recipes/runs/0003
 """
     )
@@ -142,6 +142,19 @@ Requests  0 sent · 0 answered · 3 answers reused
 Wrote     a.jsonl (3 rows)
 """
     )
+
+
+def test_outputs_not_written() -> None:
+    """Outputs that stayed back for one reason are told together, and the reason only once."""
+    outputs = [Output("a.csv", 2), *(Output(f"{n}.csv", 2, False, "why", f"runs/1/{n}.csv") for n in "bc")]
+    report = Report("a", "a.yaml", 0, 0.0, 1.0, rows=Rows(2, 2), outputs=tuple(outputs), notes=("why", "also"))
+    assert drawn(report).splitlines()[3:] == [
+        "Rows         2 in, 2 out",
+        "Wrote        a.csv (2 rows)",
+        "Not written  b.csv, c.csv: why",
+        "Rows are in  runs/1/b.csv, runs/1/c.csv",
+        "Note         also",
+    ]
 
 
 def test_many_causes() -> None:
