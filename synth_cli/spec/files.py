@@ -96,6 +96,8 @@ class Reading:
                 failed.add(where)
                 self.problems.extend(error.problems)
                 return leaf
+            # a key goes into a header, where the file's line end has no place
+            content = content.strip() if where[-1] == "api_key" else content
             return Leaf(content, leaf.mark, content)
 
         return mapped(tree, change), failed

@@ -199,7 +199,7 @@ def _is_dispensable(finding: Finding) -> bool:
 def _amended(data: Any, found: Sequence[Finding], places: Places) -> bool:
     """Reads a number as the text it was written as, where text is wanted, and an empty value as a missing key.
 
-    So `revision: 1.10`, `choice: [1, 2, 3]` and a `vars:` with nothing under it are what they look like.
+    So `revision: 1.10`, `choice: [1, 2, true]` and a `vars:` with nothing under it are what they look like.
     """
     amended = False
     for where in dict.fromkeys(each.where for each in found if each.where and not each.at_key):
@@ -211,12 +211,17 @@ def _amended(data: Any, found: Sequence[Finding], places: Places) -> bool:
         if value is None and _has_default(where):
             del parent[last]
             amended = True
-        elif isinstance(value, int | float) and not isinstance(value, bool) and str in annotations_at(where):
+        elif isinstance(value, int | float) and _may_be_text(value, where):
             node, _, exact = places.find(where)
             if exact and isinstance(node, Leaf):
                 parent[last] = node.written
                 amended = True
     return amended
+
+
+def _may_be_text(value: float, where: Where) -> bool:
+    # of true and false only those that a model is to choose from are words
+    return str in annotations_at(where) and (not isinstance(value, bool) or where[-2:-1] == ("choice",))
 
 
 def _has_default(where: Where) -> bool:

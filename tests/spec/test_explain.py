@@ -134,7 +134,7 @@ def test_text_and_numbers(tmp_path: Path) -> None:
     text = """
 model: simulator
 prompt: 5
-response: {choice: [1, 2.50, 3_0]}
+response: {choice: [1, 2.50, 3_0, true]}
 labels: {run: 007, version: 1.10}
 backend_params: {max_retries: "5"}
 budget: {max_time: 1h30m}
@@ -143,7 +143,7 @@ vars:
     assert loaded(tmp_path, text).effective() == {
         "model": "simulator",
         "prompt": "5",
-        "response": {"choice": ["1", "2.50", "3_0"]},
+        "response": {"choice": ["1", "2.50", "3_0", "true"]},
         "labels": {"run": "007", "version": "1.10"},
         "backend_params": {"max_retries": 5},
         "budget": {"max_time": 5400.0},

@@ -34,6 +34,12 @@ def test_a_files_text_is_not_searched_for_variables(tmp_path: Path) -> None:
     assert job.spec.prompt == "a ${B} file://c"
 
 
+def test_a_key_in_a_file(tmp_path: Path) -> None:
+    """An API key may come from a file, without the file's line end, and is a secret then too."""
+    job = loaded(tmp_path, "model: {name: a/b, api_key: file://key.txt}\nprompt: hi\n", key_txt="sk-123\n")
+    assert job.secrets == {"sk-123"}
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     """A missing file, a missing folder and bytes that are no text are problems at the value."""
     (tmp_path / "bad.md").write_bytes(b"\xff\xfe")
