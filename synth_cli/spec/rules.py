@@ -291,8 +291,9 @@ def _response(response: Mapping[str, Any], where: Where, folder: Path) -> Iterat
     if isinstance(choice, list):
         if not choice:
             yield Finding((*where, "choice"), f"'{dotted(where)}.choice' must not be empty")
-        for position, each in enumerate(choice):
-            if each in choice[:position]:
+        texts = [str(each) for each in choice]
+        for position, each in enumerate(texts):
+            if each in texts[:position]:
                 yield Finding((*where, "choice", position), f"'{each}' is there twice")
     regex = response.get("regex")
     if isinstance(regex, str):
