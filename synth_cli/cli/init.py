@@ -14,7 +14,10 @@ from synth_cli.errors import UsageError
 def init(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Of the job and the file.")] = "dataset",
 ) -> int:
-    """Write a commented starter spec that runs at once, on the simulated model."""
+    """Write a commented starter spec.
+
+    It runs as it is, on the simulated model.
+    """
     from synth_cli.run.starter import starter
 
     stem = name.removesuffix(".yaml").removesuffix(".yml")

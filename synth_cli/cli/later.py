@@ -16,7 +16,7 @@ def _later(what: str) -> int:
 
 
 def cancel(spec: SpecFile) -> int:
-    """Cancel a job's open batches (not in this version yet)."""
+    """Cancel open batches (not yet)."""
     return _later(f"cancel {spec}")
 
 
@@ -24,7 +24,7 @@ def diff(
     a: Annotated[Path, typer.Argument(metavar="A", help="An output file.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
 ) -> int:
-    """Rows added, removed and changed between two outputs (not in this version yet)."""
+    """Compare two outputs (not yet)."""
     return _later(f"diff {a} {b}")
 
 
@@ -32,10 +32,10 @@ def merge(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
     parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Outputs of sharded runs.")],
 ) -> int:
-    """Join the outputs of sharded runs (not in this version yet)."""
+    """Join outputs of shards (not yet)."""
     return _later(f"merge {out} {' '.join(map(str, parts))}")
 
 
 def serve(spec: SpecFile) -> int:
-    """Start `vllm serve` with the spec's engine parameters (not in this version yet)."""
+    """Start a vLLM server (not yet)."""
     return _later(f"serve {spec}")

@@ -17,7 +17,10 @@ def plan(
     state_dir: StateDir = None,
     json: Json = False,
 ) -> int:
-    """Say what a run would do: rows, requests, tokens and cost low-high; no call is made."""
+    """Say what a run would do.
+
+    Rows, requests (new, answered, failed before), tokens and cost, low to high. No call is made.
+    """
     from synth_cli.run.explain import as_json, as_text, explain
     from synth_cli.run.options import RunOptions
 

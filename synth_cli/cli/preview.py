@@ -23,7 +23,10 @@ def preview(
     simulate: Simulate = False,
     json: Json = False,
 ) -> int:
-    """Show the rendered messages and the request body of the first rows."""
+    """Show the requests of the first rows.
+
+    The rendered messages and the body as it is sent. With --run the model is asked and the answers are kept.
+    """
     from synth_cli.run.options import RunOptions
     from synth_cli.run.preview import as_json, as_text, look
 

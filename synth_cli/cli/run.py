@@ -46,7 +46,10 @@ def run(
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
 ) -> int:
-    """Advance the job as far as it can; running it again continues, and never pays twice."""
+    """Advance the job as far as it can.
+
+    Running it again continues where it stopped, and never pays twice.
+    """
     for given, name in ((no_wait, "--no-wait"), (shard, "--shard")):
         if given:
             raise UsageError(f"{name}: not in this version yet")

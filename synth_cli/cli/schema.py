@@ -6,7 +6,7 @@ import sys
 
 
 def schema() -> int:
-    """Print the JSON Schema of specs, for editors."""
+    """Print the JSON Schema of specs."""
     import orjson
 
     from synth_cli.spec.editor import editor_schema

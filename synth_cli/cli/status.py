@@ -16,7 +16,10 @@ def status(
     state_dir: StateDir = None,
     json: Json = False,
 ) -> int:
-    """Say where the job stands; nothing is asked and nothing is changed."""
+    """Say where the job stands.
+
+    Nothing is asked and nothing is changed.
+    """
     from synth_cli.run.options import RunOptions
     from synth_cli.run.status import as_json, as_text, stand
 

@@ -17,7 +17,10 @@ def validate(
     sets: Sets = None,
     profile: Profile = None,
 ) -> int:
-    """Name every problem of the specs, with its place; no network."""
+    """Name every problem of the specs.
+
+    Each with file, line and column. Nothing is asked, no network is used.
+    """
     from synth_cli.run.prepare import problems_of
 
     found = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_cli.compile.inputs import known_columns
-from synth_cli.compile.plan import ProviderOf, backend_of, engine_of, model_of, seconds, settings_of
+from synth_cli.compile.plan import ProviderOf, backend_of, engine_of, model_of, settings_of
 from synth_cli.compile.requests import FORMATS
 from synth_cli.errors import Problem, SynthError
 from synth_cli.spec.backend import BackendParams, engines_of
@@ -43,11 +43,6 @@ def problems(loaded: Loaded, rooms: Rooms) -> Iterator[Problem]:
         yield places.problem(("input",), error.message, error.hint)
     templates = Templates(vars=spec.vars, seed=spec.seed)
     yield from _input(loaded, templates, columns)
-    if spec.budget is not None and spec.budget.max_time is not None:
-        try:
-            seconds(spec.budget.max_time)
-        except ValueError as error:
-            yield places.problem(("budget", "max_time"), str(error))
     if spec.steps is not None and any(step.type != "llm" or step.from_ is not None for step in spec.steps):
         # what such chains pass on cannot be told before they can be run
         columns = None

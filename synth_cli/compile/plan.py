@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,6 @@ class ProviderOf(Protocol):
     """(model as written, backend or None) → (backend, the model's own name); raises UsageError for an unknown one."""
 
     def __call__(self, model: str, backend: str | None, *, base_url: str | None = None) -> tuple[str, str]: ...
-
-
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +76,10 @@ class Plan:
         return self.loaded.folder
 
 
-def plan(loaded: Loaded, provider_of: ProviderOf) -> Plan:
+def plan(loaded: Loaded, provider_of: ProviderOf, *, simulate: bool = False) -> Plan:
     """The plan of a spec that `check.problems` found nothing wrong with."""
     spec = loaded.spec
-    steps = tuple(step_plan(step, loaded, provider_of) for step in spec.resolved())
+    steps = tuple(step_plan(step, loaded, provider_of, simulate=simulate) for step in spec.resolved())
     paths = spec.output.path if spec.output.path is not None else f"{loaded.name}.jsonl"
     return Plan(
         name=loaded.name,
@@ -103,13 +99,18 @@ def absolute(path: str, folder: Path) -> str:
     return path if "://" in path else str(folder / path)
 
 
-def step_plan(step: Step, loaded: Loaded, provider_of: ProviderOf) -> StepPlan:
-    """One step with its model's own settings merged in."""
+def step_plan(step: Step, loaded: Loaded, provider_of: ProviderOf, *, simulate: bool) -> StepPlan:
+    """One step with its model's own settings merged in.
+
+    The simulated model answers equal requests equally, so samples and equal rows are told apart by a seed.
+    """
     model = model_of(step)
     settings = settings_of(step, model)
     backend, name = provider_of(model.name, backend_of(step, model), base_url=settings.base_url)
     schema = schema_in(step.response, loaded)
     params = {**(step.generation_params or {}), **(model.generation_params or {})}
+    if simulate or backend == "simulator":
+        params.setdefault("seed", loaded.spec.seed)
     terms = Terms(
         backend=backend,
         model=name,
@@ -176,17 +177,6 @@ def constraint_of(response: Response | None, schema: Mapping[str, Any] | None) -
     return Constraint("grammar", response.grammar) if response.grammar is not None else None
 
 
-def seconds(text: str | float) -> float:
-    """`90s`, `30m`, `5h`, `2d`, `1h30m`, or a number of seconds; raises ValueError."""
-    if not isinstance(text, str):
-        return float(text)
-    if re.fullmatch(r"\d+(\.\d+)?", text.strip()):
-        return float(text)
-    if not re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text.strip()):
-        raise ValueError(f"{text!r} is not a time; write it like 90s, 30m, 5h or 1h30m")
-    return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smhd])", text))
-
-
 def _acceptance(loaded: Loaded, steps: tuple[StepPlan, ...]) -> Acceptance:
     accept = loaded.spec.accept
     everything = any(step.settings.require_all_responses for step in steps)
@@ -204,8 +194,7 @@ def _limits(loaded: Loaded) -> Limits:
     budget = loaded.spec.budget
     if budget is None:
         return Limits()
-    time = None if budget.max_time is None else seconds(budget.max_time)
-    return Limits(budget.max_cost_usd, budget.max_tokens, time)
+    return Limits(budget.max_cost_usd, budget.max_tokens, budget.max_time)
 
 
 def unsupported(loaded: Loaded) -> Iterator[Problem]:

@@ -235,7 +235,7 @@ async def _watch(display: Display, progress: Callable[[], Progress]) -> None:
 def _progress(wired: Wired, work: StepWork, engine: OnlineEngine) -> Progress:
     tally, passed = work.tally, wired.feed.passed
     return Progress(
-        total=passed.requests if passed.complete else None,
+        total=passed.requests if passed.complete else wired.total,
         answered=tally.answered,
         failed=tally.failed + passed.failed + passed.refused,
         reused=passed.answered,

@@ -35,6 +35,8 @@ class Counts:
     rows_in: int = 0
     rows_out: int = 0
     filtered: int = 0
+    succeeded: int = 0
+    """Of which at least one answer came and was valid."""
     failed: int = 0
     kept: int = 0
     """Failed, and in the output all the same."""
@@ -143,6 +145,7 @@ def write(second: Second, sinks: Sequence[Sink], failed: Path) -> Counts:
         for row, sampled, finished in second.rows():
             counts.rows_in += 1
             counts.filtered += finished.filtered
+            counts.succeeded += len(finished.failures) < len(sampled)
             counts.rows_out += len(finished.rows)
             pending.extend(finished.rows)
             if finished.failures:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from synth_cli.compile.plan import Acceptance, Plan
 from synth_cli.core.events import Published
 from synth_cli.errors import BelowFloor, SynthError
-from synth_cli.outputs.places import exists
+from synth_cli.outputs.places import exists, name_of
 from synth_cli.outputs.publish import Provenance, last_published, publish, refusal
 from synth_cli.outputs.publish import roll_forward as roll
 from synth_cli.outputs.sinks import sink
@@ -29,7 +28,8 @@ class Verdict:
     counts: Counts = field(default_factory=Counts)
     published: tuple[str, ...] = ()
     kept: tuple[Path, ...] = ()
-    notes: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    """For each output why this run must leave it as it is, or nothing."""
     error: SynthError | None = None
 
 
@@ -37,11 +37,11 @@ def finish(wired: Wired, running: Running) -> Verdict:
     """Writes candidates, and publishes them when they are accepted."""
     plan, folder = running.plan, running.folder
     with ExitStack() as discarding:
-        sinks = [sink(target, folder.path) for target in plan.outputs]
+        sinks = [sink(target, folder.path, expected=wired.columns) for target in plan.outputs]
         for one in sinks:
             discarding.callback(one.discard)
         counts = write(wired.second, sinks, folder.failed_path)
-        if counts.rows_in and counts.failed == counts.rows_in and not counts.rows_out:
+        if counts.rows_in and not counts.succeeded:
             return Verdict(counts, error=below(counts, plan.acceptance))
         candidates = [one.close() for one in sinks]
     error = below(counts, plan.acceptance)
@@ -50,8 +50,8 @@ def finish(wired: Wired, running: Running) -> Verdict:
         return Verdict(counts, kept=kept, error=error)
     new = Provenance(counts.rows_out, running.options.simulate, running.options.limit is not None, time.time())
     refused = _refused(running, new)
-    if refused:
-        return Verdict(counts, kept=kept, notes=refused, error=error)
+    if any(refused):
+        return Verdict(counts, kept=kept, refused=refused, error=error)
     publish(candidates, run=running.run, provenance=new, append=running.ledger.append, base=plan.folder)
     return Verdict(counts, published=plan.outputs, error=error)
 
@@ -88,12 +88,12 @@ def _refused(running: Running, new: Provenance) -> tuple[str, ...]:
     if other.exists():
         with SqliteLedger(other, read_only=True) as ledger:
             ledgers.append(tuple(ledger.marks()))
-    found: Sequence[str | None] = [
-        refusal(target, last_published(target, base, *ledgers), new)
-        for target in running.plan.outputs
+    return tuple(
+        (refusal(name_of(target, base), last_published(target, base, *ledgers), new) or "")
         if exists(target, base)
-    ]
-    return tuple(reason for reason in found if reason is not None)
+        else ""
+        for target in running.plan.outputs
+    )
 
 
 def roll_forward(ledger: SqliteLedger, plan: Plan) -> tuple[str, ...]:

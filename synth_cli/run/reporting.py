@@ -54,7 +54,7 @@ def assemble(
         limits=asked.limits,
         outputs=outputs_of(running, verdict),
         folder=shown(running.folder.path),
-        notes=(*running.notes, *asked.notes, *verdict.notes),
+        notes=(*running.notes, *asked.notes),
         versions=versions(),
     )
 
@@ -81,10 +81,13 @@ def outputs_of(running: Running, verdict: Verdict) -> tuple[Output, ...]:
     """Each output, where its rows are and why."""
     if verdict.published:
         return tuple(Output(_short(path), verdict.counts.rows_out) for path in verdict.published)
-    note = verdict.notes[0] if verdict.notes else verdict.error.message if verdict.error is not None else ""
+    reason = verdict.error.message if verdict.error is not None else ""
+    notes = verdict.refused or ("",) * len(verdict.kept)
+    # outputs are published together: one that must stay holds back the others
+    held = next((note for note in notes if note), reason)
     return tuple(
-        Output(_short(target), verdict.counts.rows_out, published=False, note=note, candidate=shown(path))
-        for target, path in zip(running.plan.outputs, verdict.kept, strict=False)
+        Output(_short(target), verdict.counts.rows_out, published=False, note=note or held, candidate=shown(path))
+        for target, path, note in zip(running.plan.outputs, verdict.kept, notes, strict=False)
     )
 
 

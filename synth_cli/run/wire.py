@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from synth_cli.compile.inputs import Tally, volatile
+from synth_cli.compile.inputs import Tally, count_rows, known_columns, volatile
 from synth_cli.compile.inputs import read as read_input
 from synth_cli.compile.plan import Limits, Plan, StepPlan, backend_of, model_of
 from synth_cli.compile.requests import Drafter
@@ -18,6 +18,7 @@ from synth_cli.errors import UsageError
 from synth_cli.providers.clients import read
 from synth_cli.providers.prices import max_output_tokens, price
 from synth_cli.providers.resolve import Endpoint, resolve
+from synth_cli.responses.columns import output_columns
 from synth_cli.responses.feedback import feedback
 from synth_cli.responses.judge import Judge
 from synth_cli.responses.parse import load_parse
@@ -41,7 +42,10 @@ class Wired:
     second: Second
     price: Price | None
     worst: Worst | None
-    worksheet: Worksheet
+    columns: tuple[str, ...]
+    """Columns that the output has even without a row, as far as they can be told."""
+    total: int | None
+    """Requests that the input makes, where counting its rows is cheap."""
 
 
 def simulated(plan: StepPlan, options: RunOptions) -> bool:
@@ -97,8 +101,20 @@ def wire(running: Running) -> Iterator[Wired]:
             second=second_of(running, step, drafter, policy, worksheet),
             price=paid,
             worst=worst_of(step, paid, plan.limits),
-            worksheet=worksheet,
+            columns=columns_of(step, plan),
+            total=total_of(step, running),
         )
+
+
+def columns_of(step: StepPlan, plan: Plan) -> tuple[str, ...]:
+    found = output_columns(step.step, step.schema, known_columns(plan.source, folder=plan.folder))
+    return tuple(sorted(found or ()))
+
+
+def total_of(step: StepPlan, running: Running) -> int | None:
+    plan = running.plan
+    rows = None if running.options.only is not None else count_rows(plan.source, folder=plan.folder)
+    return None if rows is None else rows * step.step.samples
 
 
 def policy_of(step: StepPlan, epoch: int, options: RunOptions) -> Policy:
