@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from types import ModuleType
@@ -27,6 +28,7 @@ from synth_cli.providers.lower import Lowered, instructed, lower
 from synth_cli.providers.openai import READERS, BodyError, protocol
 from synth_cli.providers.resolve import Endpoint
 
+TOOL_TAKERS = ("anthropic/", "gemini/", "vertex_ai/gemini", "vertex_ai/claude", "bedrock/anthropic")
 PREFIX = "llm_provider-"
 """LiteLLM puts it before the names of the provider's own headers."""
 
@@ -43,6 +45,8 @@ def _litellm() -> ModuleType:
     litellm.disable_hf_tokenizer_download = True
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # of its own types, when the first stream is read
+    warnings.filterwarnings("ignore", message=".*Pydantic will not protect items")
     module: ModuleType = litellm
     return module
 
@@ -56,13 +60,19 @@ class LitellmClient:
         name = "anthropic" if endpoint.backend == "anthropic" else "openai"
         self._dialect = limits.DIALECTS[name]
         self._secrets = tuple(filter(None, (endpoint.api_key, *endpoint.headers.values())))
+        self._last: tuple[Terms, Lowered] | None = None
 
     async def ask(self, request: Request) -> Exchange:
         endpoint, litellm = self._endpoint, self._litellm
-        lowered = _lowered(litellm, endpoint, request.terms)
+        if self._last is None or self._last[0] is not request.terms:
+            self._last = (request.terms, _lowered(litellm, endpoint, request.terms))
+        lowered = self._last[1]
         sent = _arguments(endpoint, request, lowered) | {"timeout": endpoint.timeout}
         if endpoint.api_key:
             sent["api_key"] = endpoint.api_key
+        if "tools" in sent:
+            # with tools it looks for MCP gateways among them, which needs a package that it does not install
+            sent["_skip_mcp_handler"] = True
         call = litellm.atext_completion if request.terms.completion else litellm.acompletion
         try:
             response = await call(**sent, max_retries=0, num_retries=0)
@@ -156,7 +166,9 @@ def _lowered(litellm: ModuleType, endpoint: Endpoint, terms: Terms) -> Lowered:
 def _structured(litellm: ModuleType, model: str) -> Structured | Literal["tool"]:
     if litellm.supports_response_schema(model=model):
         return "strict"
-    return "tool" if litellm.supports_function_calling(model=model) else "json"
+    # of a model newer than its table LiteLLM says that it can do nothing; these providers' models all take tools
+    takes_tools = litellm.supports_function_calling(model=model) or model.startswith(TOOL_TAKERS)
+    return "tool" if takes_tools else "json"
 
 
 def _takes(litellm: ModuleType, model: str, name: str) -> bool:

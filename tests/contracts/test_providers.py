@@ -19,6 +19,8 @@ from synth_cli.providers.clients import body, client, read
 from synth_cli.providers.hosts import HOSTS
 from synth_cli.providers.resolve import Endpoint, resolve
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*Pydantic will not protect items")
+
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
 MESSAGES = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"})
 KEY = "key-that-is-secret-0123456789"
@@ -58,7 +60,12 @@ def _openai_events(text: str) -> bytes:
 
 
 def _anthropic_events(text: str) -> bytes:
-    start = {**_anthropic_answer(""), "content": [], "stop_reason": None, "usage": {"input_tokens": 9, "output_tokens": 1}}
+    start = {
+        **_anthropic_answer(""),
+        "content": [],
+        "stop_reason": None,
+        "usage": {"input_tokens": 9, "output_tokens": 1},
+    }
     events: list[Any] = [
         {"type": "message_start", "message": start},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
