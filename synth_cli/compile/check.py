@@ -202,8 +202,6 @@ class _Checked:
         if step.prompt_format not in ("chat", *FORMATS):
             where = self.at("prompt_format")
             yield from _names(self.loaded, where, _compile(self.loaded, where, value, step.prompt_format), RAW)
-        if step.prompt_format != "chat" and step.tools is not None:
-            yield self._problem(self.at("tools"), "tools need chat; a raw prompt has no place for them")
 
     def _template(
         self,

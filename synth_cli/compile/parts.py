@@ -42,7 +42,8 @@ def text_of(value: Any) -> str:
 def messages_of(value: Any, folder: Path) -> tuple[Mapping[str, Any], ...]:
     """A rendered list of messages, checked; raises `MessageError`."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise MessageError(f"messages must be a list of {{role, content}}, not {type(value).__name__}")
+        hint = "; a text is read by the filter from_json" if isinstance(value, str) else ""
+        raise MessageError(f"messages must be a list of {{role, content}}, not {type(value).__name__}{hint}")
     if not value:
         raise MessageError("messages is an empty list")
     return tuple(_message(message, position, folder) for position, message in enumerate(value))

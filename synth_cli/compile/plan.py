@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from synth_cli.compile.tools import tools_of
 from synth_cli.core.request import Constraint, Terms
 from synth_cli.errors import Problem
 from synth_cli.spec.backend import BackendParams
@@ -118,7 +119,7 @@ def step_plan(step: Step, loaded: Loaded, provider_of: ProviderOf, *, simulate: 
         params={key: value for key, value in params.items() if value is not None},
         constraint=constraint_of(step.response, schema),
         completion=step.prompt_format != "chat",
-        tools=tuple(step.tools) if isinstance(step.tools, list) else None,
+        tools=tools_of(step.tools) if isinstance(step.tools, list) else None,
         tool_choice=step.tool_choice,
     )
     templates = Templates(vars=loaded.spec.vars, seed=loaded.spec.seed, step=step.name)

@@ -11,9 +11,11 @@ import orjson
 
 from synth_cli.compile.parts import MessageError, messages_of, text_of
 from synth_cli.compile.plan import StepPlan
+from synth_cli.compile.tools import tools_of
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.request import Constraint, Draft, Message, Terms
 from synth_cli.core.row import Row
+from synth_cli.spec.hints import NOT_PARAMS
 from synth_cli.spec.model import ChatMessage, Prompt
 from synth_cli.template import Template, TemplateError, Templates, scope
 
@@ -85,7 +87,7 @@ class Drafter:
             before, _, after = text.partition("{user}")
             return before.replace("{system}", system or "") + user + after
         assert shape is not None
-        return text_of(shape.render(scope(Row(row.index, row.id, {"system": system, "user": user}))))
+        return text_of(shape.render(scope(Row(row.index, row.id, {"system": system or "", "user": user}))))
 
     def _terms_for(self, row: Row, view: Any) -> Terms:
         over = row.values.get(OVERRIDE)
@@ -134,21 +136,12 @@ def params_of(over: Any) -> Mapping[str, Any]:
         return {}
     if not isinstance(over, Mapping):
         raise MessageError(f"the column {OVERRIDE} must be a mapping, not {type(over).__name__}")
+    for name in over:
+        if name in NOT_PARAMS:
+            right = NOT_PARAMS[name]
+            hint = f"; write {right}" if right != name else ""
+            raise MessageError(f"the column {OVERRIDE} has '{name}', which is not a sampling parameter{hint}")
     return {key: value for key, value in over.items() if value is not None}
-
-
-def tools_of(value: Any) -> tuple[Mapping[str, Any], ...] | None:
-    """A row's function definitions; one that is not wrapped in {type: function, function: …} is wrapped."""
-    if value in (None, "", []):
-        return None
-    if isinstance(value, str):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            raise MessageError(f"tools is not JSON: {error}") from None
-    if not isinstance(value, Sequence) or not all(isinstance(tool, Mapping) for tool in value):
-        raise MessageError("tools must be a list of function definitions")
-    return tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in value)
 
 
 def choice_of(value: Any) -> list[str]:

@@ -102,7 +102,9 @@ class Second:
 
     def failure(self, row: Row, sampled: Sampled, cause: Fault | Invalid) -> bytes:
         """One line of failed.jsonl: the row, its messages, and the real error of each attempt."""
-        attempts = [self._attempt(row, sampled.sample, outcome) for outcome in self.ledger.attempts(sampled.request_id)]
+        # a row whose request could not be made has none
+        outcomes = self.ledger.attempts(sampled.request_id) if sampled.request_id else ()
+        attempts = [self._attempt(row, sampled.sample, outcome) for outcome in outcomes]
         line = {
             "row": row.values,
             "index": row.index,

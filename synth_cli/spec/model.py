@@ -76,8 +76,8 @@ class Refine(Node):
 class Prompt(Node):
     """A system and a user turn."""
 
-    system: Template = Field(None, description="The system turn.")
-    user: Template = Field(description="The user turn.")
+    system: StrictStr | None = Field(None, description="The system turn.")
+    user: StrictStr = Field(description="The user turn.")
 
 
 class ChatMessage(Node):

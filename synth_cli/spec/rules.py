@@ -156,6 +156,10 @@ def _step(step: Mapping[str, Any], where: Where, folder: Path, *, defaults: Mapp
     if isinstance(tools := step.get("tools"), str) and "{{" not in tools:
         hint = 'write a list, or one template that yields it: "{{ tools }}"'
         yield Finding((*where, "tools"), "'tools' is a text, and not a template", hint)
+    yield from _tools(step.get("tools"), (*where, "tools"))
+    if step.get("tool_choice") is not None and not step.get("tools"):
+        hint = "write tools: …, or remove it"
+        yield Finding((*where, "tool_choice"), "'tool_choice' means nothing without 'tools'", hint, at_key=True)
 
 
 def _asking(step: Mapping[str, Any], where: Where, defaults: Mapping[str, Any]) -> Iterator[Finding]:
@@ -183,6 +187,21 @@ def _asking(step: Mapping[str, Any], where: Where, defaults: Mapping[str, Any]) 
         hint = "a raw completion is made of 'prompt'"
         message = f"'prompt_format' and '{key}' exclude each other"
         yield Finding((*where, "prompt_format"), message, hint, at_key=True)
+    response = step.get("response")
+    if isinstance(response, dict) and response.get("feedback") is True:
+        message = "'prompt_format' and 'response.feedback' exclude each other"
+        hint = "a raw completion has no turn in which a model could be shown its answer"
+        yield Finding((*where, "response", "feedback"), message, hint, at_key=True)
+
+
+def _tools(tools: Any, where: Where) -> Iterator[Finding]:
+    for position, tool in enumerate(tools if isinstance(tools, list) else ()):
+        if not isinstance(tool, dict) or tool.get("type", "function") != "function":
+            continue
+        function = tool.get("function", tool)
+        if not isinstance(function, dict) or not function.get("name"):
+            hint = "write {name: …, description: …, parameters: …}"
+            yield Finding((*where, position), "a tool needs a name", hint)
 
 
 def _without_model(step: Mapping[str, Any], where: Where, kind: Any) -> Iterator[Finding]:

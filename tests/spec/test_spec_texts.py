@@ -60,8 +60,8 @@ prompt: hi
 tools: file://tools.json
 response: {schema: file://fields.yaml}
 """
-    job = loaded(tmp_path, text, tools_json='[{"type": "function"}]', fields_yaml="title: str\nage: int?\n")
-    assert job.spec.tools == [{"type": "function"}]
+    job = loaded(tmp_path, text, tools_json='[{"name": "f"}]', fields_yaml="title: str\nage: int?\n")
+    assert job.spec.tools == [{"name": "f"}]
     assert job.spec.response is not None
     assert job.spec.response.schema_ == {"title": "str", "age": "int?"}
 
