@@ -59,6 +59,7 @@ def _open(plan: Plan, options: RunOptions, state: StateFolder, ledger: SqliteLed
     folder = state.new_run(run, now)
     ledger.append([RunOpened(run, rounds.present_round, folder.relative, now, options.simulate)])
     state.drop_spools(besides=rounds.present_round)
+    state.drop_leftovers()
     folder.plan_path.write_bytes(plan_json(plan, options))
     journal = Journal(folder.log_path)
     journal.write(f"run {run} of {plan.name}, round {rounds.present_round}, epoch {epoch}")

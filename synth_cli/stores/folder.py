@@ -136,6 +136,12 @@ class StateFolder:
             if besides is None or not re.match(rf"rows-{besides}[-.]", path.name):
                 path.unlink(missing_ok=True)
 
+    def drop_leftovers(self) -> None:
+        """Deletes what runs that were killed had no time to: worksheets and half-written candidates."""
+        for pattern in ("runs/*/worksheet.sqlite*", "runs/*/*.partial"):
+            for path in self.root.glob(pattern):
+                path.unlink(missing_ok=True)
+
     def _run_folder(self, path: Path) -> RunFolder:
         return RunFolder(path, path.relative_to(self.path).as_posix())
 
