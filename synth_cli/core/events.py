@@ -33,6 +33,8 @@ class Replied:
     spent_tokens: int = 0
     messages: tuple[Message, ...] | None = None
     """What was really sent, where it is not what the row itself renders to (a re-ask with feedback)."""
+    batch: str | None = None
+    """The key of the batch that it came in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Faulted:
     """The body that could not be used, where there was one."""
     spent: float | None = None
     spent_tokens: int = 0
+    batch: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,13 @@ class Opening:
     key: str
     step: str
     ids: tuple[bytes, ...]
+    """In a ledger's `marks` these are left out: `Ledger.ids_in` gives them, there may be 100,000."""
     at: float
+    cost: float = 0.0
+    """USD that its requests may cost at most: held against the budget until it is closed."""
+    tokens: int = 0
+    messages: Mapping[str, tuple[Message, ...]] = field(default_factory=dict)
+    """Id in hex → what is sent for it, where that is not what its row renders to (a re-ask with feedback)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from synth_cli.core.events import Fact
 from synth_cli.core.reply import Answer, Fault, Reply
@@ -47,12 +48,15 @@ class Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """`headers` come on top of the transport's own; `timeout` in seconds, for the whole exchange."""
+    """`headers` come on top of the transport's own; `timeout` in seconds, for the whole exchange.
+
+    A body of several parts is sent one behind the other, files from the disk in pieces: it never is in memory whole.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
+    body: bytes | tuple[bytes | Path, ...] | None = None
     timeout: float = 600.0
 
 
@@ -69,6 +73,22 @@ class Transport(Protocol):
     """One method, so that a faster one can take its place. Raises `TransportError` and nothing else."""
 
     async def send(self, call: HttpCall) -> HttpAnswer: ...
+
+
+class FileTransport(Transport, Protocol):
+    """A transport that can also read an answer too large for memory."""
+
+    def lines(self, call: HttpCall) -> AsyncIterator[bytes]:
+        """The lines of a body, without their ends, as they come. Raises `TransportError`, and `HttpError` for a
+        status that is not 200."""
+
+
+class HttpError(Exception):
+    """A call that was to give lines was answered otherwise."""
+
+    def __init__(self, answer: HttpAnswer) -> None:
+        super().__init__(f"HTTP {answer.status}")
+        self.answer = answer
 
 
 class TransportError(Exception):
@@ -142,6 +162,84 @@ class Engine(Protocol):
     """Advances the work as far as can be done now, recording each fact durably before the next effect."""
 
     async def advance(self, work: Work, record: Record) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What one batch, and all open ones together, may hold. None: no limit is known."""
+
+    requests: int
+    bytes: int
+    open_batches: int | None = None
+    queued_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLook:
+    """How a batch stands. `ended`: nothing more will come of it, and its results can be read.
+
+    `state` is the provider's own word, `outcome` what `Closed` will say once it has ended. `done` and `failed` count
+    requests, as far as the provider says. `ticket` is what `results` needs, with what this look has learnt.
+    """
+
+    state: str
+    ended: bool
+    outcome: Literal["collected", "cancelled", "expired", "failed"] = "collected"
+    done: int | None = None
+    failed: int | None = None
+    total: int | None = None
+    message: str = ""
+    """Why it failed, in the provider's words."""
+    ticket: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """One line of a batch's results: exactly one of `exchange.reply` and `exchange.fault`. Ids may be wrong or double."""
+
+    custom_id: str
+    exchange: Exchange
+
+
+class BatchError(Exception):
+    """A batch call did not succeed; `fault` says why, and its scope what it ends (attempt: try at the next look)."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+class BatchClient(Protocol):
+    """One provider's batch calls. `key` is ours and finds a batch again; a ticket is the provider's, plain JSON.
+
+    `submit` is the only call that spends. Whether one whose answer was lost came through is asked with `find`.
+    """
+
+    @property
+    def limits(self) -> BatchLimits: ...
+
+    def line(self, request: Request) -> bytes:
+        """The request as it stands in the batch's file, ending in a newline; its custom id is the id in hex."""
+
+    async def submit(self, key: str, file: Path, requests: int, metadata: Mapping[str, str]) -> Mapping[str, Any]: ...
+
+    async def find(self, key: str, since: float) -> Mapping[str, Any] | None:
+        """The ticket of the batch that was submitted under `key` at `since` or later, if there is one."""
+
+    async def look(self, ticket: Mapping[str, Any]) -> BatchLook: ...
+
+    def results(self, ticket: Mapping[str, Any]) -> AsyncIterator[BatchResult]:
+        """Results and errors as they stand in the provider's files, in any order."""
+
+    async def cancel(self, ticket: Mapping[str, Any]) -> None: ...
+
+    async def discard(self, ticket: Mapping[str, Any]) -> None:
+        """Deletes the batch's files at the provider. Files that are gone are no error."""
+
+    async def sweep(self, key: str) -> None:
+        """Deletes what a submit under `key` uploaded that never became a batch."""
+
+    async def close(self) -> None: ...
 
 
 class Ledger(Protocol):

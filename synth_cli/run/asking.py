@@ -33,6 +33,9 @@ from synth_cli.run.wire import Wired, endpoint, simulated
 REFRESH = 0.25
 """Seconds between two looks of the display."""
 
+CEILING = 1024
+SPARE_FILES = 64
+
 T = TypeVar("T")
 
 
@@ -198,7 +201,18 @@ def _pace(wired: Wired) -> PaceSettings:
         output_tokens_per_minute=settings.max_output_tokens_per_minute,
         max_concurrent=settings.max_concurrent_requests,
         seconds_to_pause=settings.seconds_to_pause_on_rate_limit,
+        ceiling=_ceiling(),
     )
+
+
+def _ceiling() -> int:
+    """Most connections that this process may open, with some left for its files."""
+    if sys.platform == "win32":
+        return CEILING
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CEILING if soft == resource.RLIM_INFINITY else max(1, min(CEILING, soft - SPARE_FILES))
 
 
 def _allowance(wired: Wired, running: Running, record: GroupRecord) -> Allowance | None:
@@ -239,7 +253,7 @@ def _progress(wired: Wired, work: StepWork, engine: OnlineEngine) -> Progress:
         answered=tally.answered,
         failed=tally.failed + passed.failed + passed.refused,
         reused=passed.answered,
-        in_flight=work.in_flight,
+        in_flight=engine.in_flight,
         retries=tally.retries,
         rate_limited=tally.rate_limited,
         input_tokens=tally.input_tokens,
