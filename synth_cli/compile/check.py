@@ -15,7 +15,7 @@ from synth_cli.spec.backend import BackendParams, engines_of
 from synth_cli.spec.hints import suggest
 from synth_cli.spec.load import Loaded
 from synth_cli.spec.model import Step
-from synth_cli.spec.schema import schema_of
+from synth_cli.spec.schema import SchemaError, schema_of
 from synth_cli.template import Template, Templates, TemplateSyntaxError
 
 Where = tuple[str | int, ...]
@@ -222,7 +222,11 @@ class _Checked:
         if response is None:
             return
         if response.schema_ is not None:
-            self.schema = schema_of(response.schema_, folder=self.loaded.folder)
+            try:
+                self.schema = schema_of(response.schema_, folder=self.loaded.folder)
+            except SchemaError:
+                # the loader has said so already, with the place
+                self.schema = {}
         if isinstance(response.choice, str):
             yield from self._template(self.at("response", "choice"), self.templates.value, response.choice)
         checks = response.check if isinstance(response.check, list) else [response.check]

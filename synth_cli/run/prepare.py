@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from synth_cli.compile.check import Rooms, problems
+from synth_cli.compile.inputs.files import reads
 from synth_cli.compile.plan import Limits, Plan, absolute, plan, unsupported
 from synth_cli.errors import Problem, SpecError, UsageError
+from synth_cli.outputs.places import local_path
+from synth_cli.outputs.sinks import SUFFIXES, suffix_of
 from synth_cli.providers.resolve import provider_of
 from synth_cli.responses.columns import collisions, output_columns
 from synth_cli.run.options import RunOptions
-from synth_cli.spec.load import Loaded, inspect, load
+from synth_cli.run.wire import price_of, worst_of
+from synth_cli.spec.load import Loaded, inspect
 from synth_cli.spec.model import Input
 from synth_cli.spec.numbers import seconds
 
@@ -22,23 +27,59 @@ ROOMS = Rooms(provider_of, output_columns, collisions)
 def problems_of(
     path: Path, *, sets: Sequence[str], profile: str | None, environ: Mapping[str, str]
 ) -> Iterator[Problem]:
-    """Every problem of a spec file, of its shape and of its meaning."""
-    loaded, found = inspect(path, sets=sets, profile=profile, environ=environ)
+    """Every problem of a spec file: of its shape, of its meaning, and of what it would do."""
+    loaded, found = _found(path, sets=sets, profile=profile, environ=environ)
     yield from found
-    if loaded is not None:
-        yield from problems(loaded, ROOMS)
+    if not found and loaded is not None and not any(unsupported(loaded)):
+        made = plan(loaded, provider_of)
+        yield from _overwriting(made)
+        try:
+            _budgeted(made, RunOptions())
+        except UsageError as error:
+            yield loaded.places.problem(("budget",), error.message, error.hint)
+
+
+def _found(
+    path: Path, *, sets: Sequence[str], profile: str | None, environ: Mapping[str, str]
+) -> tuple[Loaded | None, tuple[Problem, ...]]:
+    loaded, found = inspect(path, sets=sets, profile=profile, environ=environ)
+    return loaded, found if loaded is None else (*found, *problems(loaded, ROOMS))
 
 
 def prepare(path: Path, options: RunOptions, environ: Mapping[str, str]) -> Plan:
     """The plan of a spec that can be run; raises `SpecError` with all that is wrong, or not in this version."""
-    found = tuple(problems_of(path, sets=options.sets, profile=options.profile, environ=environ))
-    if found:
+    loaded, found = _found(path, sets=options.sets, profile=options.profile, environ=environ)
+    if found or loaded is None:
         raise SpecError(found)
-    loaded = load(path, sets=options.sets, profile=options.profile, environ=environ)
     later = tuple(unsupported(loaded))
     if later:
         raise SpecError(later)
-    return _overridden(plan(_limited(loaded, options.limit), provider_of, simulate=options.simulate), options)
+    made = _overridden(plan(_limited(loaded, options.limit), provider_of, simulate=options.simulate), options)
+    overwriting = tuple(_overwriting(made))
+    if overwriting:
+        raise SpecError(overwriting)
+    _budgeted(made, options)
+    return made
+
+
+def _overwriting(made: Plan) -> Iterator[Problem]:
+    """An output in the place of the input would be the end of it; in a glob, the next run would read it."""
+    if made.source is None or made.source.path is None:
+        return
+    for target in made.outputs:
+        at = local_path(target, made.folder)
+        if at is not None and reads(made.source.path, made.folder, at):
+            yield made.loaded.places.problem(
+                ("output", "path"),
+                f"the output {os.path.relpath(at, made.folder)} is also what 'input.path' reads",
+                "give the output another name",
+            )
+
+
+def _budgeted(made: Plan, options: RunOptions) -> None:
+    """Raises UsageError for a budget that cannot be kept, because a price or a length is not known."""
+    for step in made.steps:
+        worst_of(step, price_of(step, options), made.limits)
 
 
 def _limited(loaded: Loaded, limit: int | None) -> Loaded:
@@ -64,4 +105,9 @@ def _overridden(made: Plan, options: RunOptions) -> Plan:
     if options.output is not None:
         # unlike a path in the spec, one on the command line is relative to where the user stands
         outputs = (absolute(options.output, Path.cwd()),)
+        if suffix_of(options.output) is None:
+            raise UsageError(
+                f"--output {options.output}: the suffix says the format, and this is none",
+                hint=f"end it with one of {', '.join(SUFFIXES)}",
+            )
     return replace(made, limits=limits, outputs=outputs)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -95,6 +96,24 @@ def find(path: str, folder: Path) -> list[File]:
         raise UsageError(f"input.path: no file matches {path} in {folder}", hint=_beside(_start(path, folder)))
     absolute = os.path.isabs(path)
     return [File(at if absolute else Path(os.path.relpath(at, folder)).as_posix(), at) for at in found]
+
+
+def reads(path: str, folder: Path, target: Path) -> bool:
+    """Whether `input.path` means the file at `target` (its real path), or would once that is there."""
+    if is_url(path):
+        return False
+    whole = os.path.realpath(folder / path)
+    if not glob.has_magic(path) or os.path.isfile(whole):
+        return whole == str(target)
+    return _matches(target.parts, Path(whole).parts)
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    if not pattern or not parts:
+        return not pattern and not parts
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or _matches(parts[1:], pattern)
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def _start(path: str, folder: Path) -> Path:
