@@ -251,4 +251,4 @@ class StepWork:
         self.tally.failed += 1
         self.tally.causes[cause] += 1
         if self._rules.stop_on_failure:
-            self._end(Ending("on_failure", f"row {task.context.row.index} failed: {cause}"))
+            self._end(Ending("on_failure", f"row {task.context.row.index} failed, and on_failure is stop: {cause}"))

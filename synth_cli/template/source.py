@@ -14,6 +14,7 @@ from synth_cli.template.errors import TemplateSyntaxError
 from synth_cli.template.filters import CONCAT
 from synth_cli.template.names import DRAWING
 from synth_cli.template.sandbox import Sandbox
+from synth_cli.template.words import plainly
 
 MARKS = ("{{", "{%", "{#")
 BRACES = "an expression is one whole {{ … }}, or has no braces at all"
@@ -36,7 +37,7 @@ def parse(sandbox: Sandbox, text: str) -> nodes.Template:
     try:
         tree = sandbox.parse(text)
     except jinja2.TemplateSyntaxError as error:
-        raise TemplateSyntaxError(error.message or "not a template", line=error.lineno) from None
+        raise TemplateSyntaxError(plainly(error.message or "not a template"), line=error.lineno) from None
     return _checked(sandbox, tree)
 
 
@@ -54,7 +55,7 @@ def parse_expression(sandbox: Sandbox, text: str) -> nodes.Template:
         expression = parser.parse_expression()
         rest = parser.stream.current
     except jinja2.TemplateSyntaxError as error:
-        message = BRACES if is_template(text) else error.message or "not an expression"
+        message = BRACES if is_template(text) else plainly(error.message or "not an expression")
         raise TemplateSyntaxError(message, line=error.lineno) from None
     if rest.type != "eof":
         raise TemplateSyntaxError(f"the expression ends before '{rest.value}'")

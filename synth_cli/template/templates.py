@@ -21,6 +21,7 @@ from synth_cli.template.sandbox import Sandbox, listed
 from synth_cli.template.scope import AFTER, Scope
 from synth_cli.template.source import Adapted, is_template, literal, only, parse, parse_expression, pieces
 from synth_cli.template.text import PLAIN, plain
+from synth_cli.template.words import plainly
 
 Path = tuple[str | int, ...]
 EVALUATION = (
@@ -157,7 +158,7 @@ class Templates:
         try:
             code = self._sandbox.compile(tree, filename="<template>")
         except jinja2.TemplateSyntaxError as error:
-            raise TemplateSyntaxError(error.message or "not a template", line=error.lineno) from None
+            raise TemplateSyntaxError(plainly(error.message or "not a template"), line=error.lineno) from None
         template = jinja2.Template.from_code(self._sandbox, code, self._sandbox.globals)
         context = partial(self._context, template, tuple(loaded))
         root = template.root_render_func

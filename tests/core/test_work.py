@@ -164,7 +164,7 @@ def test_on_failure_stop_ends_with_the_first_failed_row() -> None:
     """And names it."""
     own = work([task(7), task(8)], stop_on_failure=True)
     settle(own, taken(own), broken(FaultKind.BAD_REQUEST))
-    assert own.ending == Ending("on_failure", "row 7 failed: bad request: words")
+    assert own.ending == Ending("on_failure", "row 7 failed, and on_failure is stop: bad request: words")
 
 
 def test_a_released_task_gives_its_reservation_back() -> None:

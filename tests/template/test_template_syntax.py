@@ -22,7 +22,7 @@ def refused(node: Any) -> tuple[str, tuple[str | int, ...], int]:
 def test_a_bad_text_is_named_by_its_place() -> None:
     """The path leads to the text within the value, the line to the place within the text."""
     node = {"content": ["fine", {"text": "one\n{{ a }"}]}
-    assert refused(node) == ("unexpected '}'", ("content", 1, "text"), 2)
+    assert refused(node) == ("'}' is not expected here", ("content", 1, "text"), 2)
 
 
 def test_every_bad_text_is_found() -> None:
