@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from synth_cli.cli.app import app
 
+BUG = 70
 KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
@@ -38,6 +39,7 @@ def synth(*arguments: object, env: Mapping[str, str] | None = None) -> Called:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], env=surroundings)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
+    assert result.exit_code != BUG, result.stderr
     return Called(result.exit_code, result.stdout, result.stderr)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 from command_line import failures, rows, spec, synth, words, write
-from loopback import Asked, Say, echo, serving
+from scripted_server import Asked, Say, echo, serving
 
 ROWS = [{"word": f"w{n}"} for n in range(12)]
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 import zstandard
 from command_line import failures, last_run, rows, spec, synth, write
-from loopback import Asked, Say, echo, serving
+from scripted_server import Asked, Say, echo, serving
 
 ROWS = [
     {"word": "one", "response": "Say one."},
