@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from synth_cli.core.ports import HttpAnswer, HttpCall, TransportError
+from synth_cli.core.ports import HttpAnswer, HttpCall, HttpError, TransportError
 from synth_cli.core.reply import Fault, FaultKind
+from synth_cli.providers import bodies
 from synth_cli.providers.proxies import proxy_for, tls_context
 
 CONNECT_SECONDS = 30.0
@@ -40,7 +41,13 @@ class AiohttpTransport:
 
     async def send(self, call: HttpCall) -> HttpAnswer:
         """Raises TransportError: TIMEOUT when `call.timeout` seconds were not enough, CONNECTION for all else."""
+        body: bytes | AsyncIterator[bytes] | None
         try:
+            if type(call.body) is tuple:
+                headers = {**call.headers, "content-length": str(bodies.size(call.body))}
+                body = bodies.pieces(call.body)
+            else:
+                headers, body = call.headers, call.body  # type: ignore[assignment]
             session = self._session or self._open()
             url = _url(call.url)
             # aiohttp's own `trust_env` looks through the environment for every request: 0.3 ms
@@ -52,8 +59,8 @@ class AiohttpTransport:
                 session.request(
                     call.method,
                     url,
-                    data=call.body,
-                    headers=call.headers,
+                    data=body,
+                    headers=headers,
                     allow_redirects=False,
                     proxy=proxy,
                     ssl=self._tls,
@@ -62,6 +69,38 @@ class AiohttpTransport:
                 return HttpAnswer(response.status, response.headers, await response.read())
         except TimeoutError:
             raise TransportError(Fault(FaultKind.TIMEOUT, f"no answer within {call.timeout:g} s")) from None
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
+            raise TransportError(Fault(FaultKind.CONNECTION, str(error) or type(error).__name__)) from error
+
+    async def lines(self, call: HttpCall) -> AsyncIterator[bytes]:
+        """A body's lines as they come. `call.timeout` is the longest silence, not the time of the whole.
+
+        Raises TransportError, and HttpError for a status that is not 200. A line of more than 64 MiB comes cut short.
+        """
+        splitter = bodies.Splitter()
+        try:
+            session = self._session or self._open()
+            url = URL(call.url)
+            if self._tls is True and url.scheme == "https":
+                self._tls = tls_context(self._environ)
+            async with session.request(
+                call.method,
+                url,
+                headers=call.headers,
+                allow_redirects=False,
+                proxy=proxy_for(url.scheme, url.host or "", url.port or 0, self._environ),
+                ssl=self._tls,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=call.timeout),
+            ) as response:
+                if response.status != 200:
+                    raise HttpError(HttpAnswer(response.status, response.headers, await response.read()))
+                async for piece in response.content.iter_any():
+                    for line in splitter.feed(piece):
+                        yield line
+                if rest := splitter.rest():
+                    yield rest
+        except TimeoutError:
+            raise TransportError(Fault(FaultKind.TIMEOUT, f"nothing came for {call.timeout:g} s")) from None
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
             raise TransportError(Fault(FaultKind.CONNECTION, str(error) or type(error).__name__)) from error
 
