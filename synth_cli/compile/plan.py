@@ -23,6 +23,10 @@ class ProviderOf(Protocol):
     def __call__(self, model: str, backend: str | None, *, base_url: str | None = None) -> tuple[str, str]: ...
 
 
+ENGINES = frozenset({"online"})
+"""Those that this version has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Acceptance:
     """When the output is published; without `floor` it is published whenever a row succeeded."""
@@ -200,28 +204,24 @@ def _limits(loaded: Loaded) -> Limits:
 
 def unsupported(loaded: Loaded) -> Iterator[Problem]:
     """What parses and validates but this version cannot run yet."""
-    spec = loaded.spec
-    used: list[tuple[tuple[str | int, ...], str]] = []
-    for key in ("models", "steps", "target_rows"):
-        if getattr(spec, key):
-            used.append(((key,), key))
-    for key in ("push", "card"):
-        if getattr(spec.output, key):
-            used.append((("output", key), f"output.{key}"))
-    if spec.output.format != "rows":
-        used.append((("output", "format"), f"output.format: {spec.output.format}"))
-    step = spec.resolved()[0]
+    for where, what in _used(loaded):
+        yield loaded.places.problem(where, f"{what}: not in this version yet")
+
+
+def _used(loaded: Loaded) -> Iterator[tuple[tuple[str, ...], str]]:
+    spec, output = loaded.spec, loaded.spec.output
+    yield from (((key,), key) for key in ("models", "steps", "target_rows") if getattr(spec, key))
+    yield from ((("output", key), f"output.{key}") for key in ("push", "card") if getattr(output, key))
+    if output.format != "rows":
+        yield ("output", "format"), f"output.format: {output.format}"
     if isinstance(spec.model, list):
-        used.append((("model",), "a list of models"))
-    for key in ("fallback", "refine", "turns"):
-        if getattr(step, key):
-            used.append(((key,), key))
+        yield ("model",), "a list of models"
+    step = spec.resolved()[0]
+    yield from (((key,), key) for key in ("fallback", "refine", "turns") if getattr(step, key))
     model = model_of(step)
     settings = settings_of(step, model)
     engine = engine_of(step, model, settings)
-    if engine != "online":
-        used.append((("engine",) if spec.engine else ("model",), f"the engine {engine}"))
+    if engine not in ENGINES:
+        yield ("engine",) if spec.engine else ("model",), f"the engine {engine}"
     if settings.distributed is not None:
-        used.append((("backend_params", "distributed"), "backend_params.distributed"))
-    for where, what in used:
-        yield loaded.places.problem(where, f"{what}: not in this version yet")
+        yield ("backend_params", "distributed"), "backend_params.distributed"

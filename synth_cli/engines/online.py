@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from synth_cli.core.pacing import PaceSettings
-from synth_cli.core.ports import Client, Record, Work
+from synth_cli.core.ports import Client, RateLimits, Record, Work
 from synth_cli.engines.pool import Pool
 from synth_cli.engines.throttle import Throttle
 
@@ -48,6 +48,11 @@ class OnlineEngine:
     def rate_limited(self) -> int:
         """Answers 429 so far."""
         return self._throttle.rate_limited
+
+    @property
+    def limits(self) -> RateLimits | None:
+        """What the latest headers said that spoke of limits."""
+        return self._throttle.limits
 
     @property
     def note(self) -> str:

@@ -8,7 +8,7 @@ from typing import Final, assert_never
 
 from synth_cli.core.concurrency import Concurrency, Sign
 from synth_cli.core.pacing import Estimate, Pacer, PaceSettings
-from synth_cli.core.ports import Exchange
+from synth_cli.core.ports import Exchange, RateLimits
 from synth_cli.core.reply import FaultKind
 
 REFUSED: Final = frozenset({FaultKind.RATE_LIMITED, FaultKind.OVERLOADED})
@@ -22,13 +22,14 @@ BROKEN: Final = frozenset({FaultKind.TIMEOUT, FaultKind.CONNECTION, FaultKind.SE
 class Throttle:
     """A single refused request delays itself alone; only when most are refused does everything pause."""
 
-    __slots__ = ("_answers", "_asked", "_chance", "_pause", "_since", "concurrency", "pacer", "rate_limited")
+    __slots__ = ("_answers", "_asked", "_chance", "_pause", "_since", "concurrency", "limits", "pacer", "rate_limited")
 
     def __init__(self, settings: PaceSettings, now: float, chance: Callable[[], float]) -> None:
         self.pacer: Final = Pacer(settings, now)
         self.concurrency: Final = Concurrency(fixed=settings.max_concurrent, ceiling=settings.ceiling)
         self.rate_limited = 0
         """Answers 429 so far."""
+        self.limits: RateLimits | None = None
         self._pause = settings.seconds_to_pause
         self._asked = settings.seconds_to_pause
         self._chance = chance
@@ -55,6 +56,7 @@ class Throttle:
             self._answers += 1
             sign = self.concurrency.answered(sent, now, now - sent)
         if exchange.limits is not None:
+            self.limits = exchange.limits
             self.pacer.learn(exchange.limits, sent, now)
         self.pacer.settle(estimate, None if reply is None else reply.usage, now)
         if sign is not None:

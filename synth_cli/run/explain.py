@@ -17,7 +17,7 @@ from synth_cli.core.cost import cost
 from synth_cli.core.figures import Traffic
 from synth_cli.core.reply import Usage
 from synth_cli.core.state import NOTHING, Answered, Failed, standing
-from synth_cli.run.feed import Feed
+from synth_cli.run.feed import Feed, Passed
 from synth_cli.run.opening import epoch_of, state_of
 from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
@@ -38,6 +38,16 @@ LEAST_OUT, USUAL_OUT = 16, 1000
 class Range:
     low: float
     high: float
+
+
+@dataclass(slots=True)
+class Counted:
+    """Requests, and the bytes of those that are new."""
+
+    new: int = 0
+    answered: int = 0
+    failed: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +82,9 @@ def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> O
     with known(plan, options) as (ledger, epoch), scratch(plan) as worksheet:
         policy = policy_of(step, epoch, options)
         rows = input_rows(plan, worksheet.tally)
-        feed = Feed(step.name, rows, Drafter(step, plan.folder), worksheet, ledger, policy)
-        new = answered = failed = sent = 0
+        drafter = Drafter(step, plan.folder)
+        feed = Feed(step.name, rows, drafter=drafter, worksheet=worksheet, ledger=ledger, policy=policy)
+        count = Counted()
         for request, row, sample, history in feed.requests():
             stands = (
                 standing(
@@ -87,30 +98,21 @@ def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> O
                 else None
             )
             if isinstance(stands, Answered):
-                answered += 1
+                count.answered += 1
             elif isinstance(stands, Failed):
-                failed += 1
+                count.failed += 1
             else:
-                new += 1
-                sent += request.input_bytes
+                count.new += 1
+                count.bytes += request.input_bytes
         traffic = ledger.traffic()
-    return _outlook(plan, step, options, feed, new, answered, failed, sent, traffic)
+    return _outlook(plan, options, feed.passed, count, traffic)
 
 
-def _outlook(
-    plan: Plan,
-    step: StepPlan,
-    options: RunOptions,
-    feed: Feed,
-    new: int,
-    answered: int,
-    failed: int,
-    sent: int,
-    traffic: Traffic,
-) -> Outlook:
+def _outlook(plan: Plan, options: RunOptions, passed: Passed, count: Counted, traffic: Traffic) -> Outlook:
+    step = plan.steps[0]
     each, basis = _output(step, traffic)
-    entering = Range(sent / SPARSE, sent / DENSE + OVERHEAD * new)
-    leaving = Range(each.low * new, each.high * new)
+    entering = Range(count.bytes / SPARSE, count.bytes / DENSE + OVERHEAD * count.new)
+    leaving = Range(each.low * count.new, each.high * count.new)
     paid = price_of(step, options)
     estimate = None
     if paid is not None:
@@ -124,12 +126,12 @@ def _outlook(
         model=f"{step.terms.backend}/{step.terms.model}",
         engine=step.engine,
         simulated=simulated(step, options),
-        rows=feed.passed.rows,
-        requests=feed.passed.requests,
-        new=new,
-        answered=answered,
-        failed_before=failed,
-        refused=feed.passed.refused,
+        rows=passed.rows,
+        requests=passed.requests,
+        new=count.new,
+        answered=count.answered,
+        failed_before=count.failed,
+        refused=passed.refused,
         input_tokens=entering,
         output_tokens=leaving,
         cost=estimate,
@@ -193,12 +195,12 @@ def as_json(outlook: Outlook) -> bytes:
 
 def as_text(outlook: Outlook) -> str:
     """For people, a line a fact."""
+    known = f"{outlook.new:,} new, {outlook.answered:,} already answered, {outlook.failed_before:,} failed before"
     simulated_text = " (simulated)" if outlook.simulated else ""
     lines = [
         f"{outlook.name}: {outlook.model}, engine {outlook.engine}{simulated_text}",
         f"rows        {outlook.rows:,}" + (f" ({outlook.refused:,} cannot be asked)" if outlook.refused else ""),
-        f"requests    {outlook.requests:,}: {outlook.new:,} new, {outlook.answered:,} already answered, "
-        f"{outlook.failed_before:,} failed before",
+        f"requests    {outlook.requests:,}: {known}",
         f"tokens      in {_span(outlook.input_tokens)}, out {_span(outlook.output_tokens)} ({outlook.basis})",
         f"cost        {_money(outlook.cost)}",
         f"limits      {_limits(outlook.limits)}",

@@ -59,11 +59,11 @@ class Feed:
         self,
         step: str,
         rows: Iterator[Row],
+        *,
         drafter: Drafter,
         worksheet: Worksheet,
         ledger: Ledger,
         policy: Policy,
-        *,
         only: int | None = None,
     ) -> None:
         self._step = step

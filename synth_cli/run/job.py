@@ -15,7 +15,8 @@ from synth_cli.core.work import Ending
 from synth_cli.errors import AuthError, BelowFloor, BudgetReached, Interrupted, SynthError, Unfinished
 from synth_cli.report.figures import Report
 from synth_cli.report.live import Display
-from synth_cli.run.asking import Asked, ask
+from synth_cli.run.asking import ask
+from synth_cli.run.desk import Asked
 from synth_cli.run.opening import opened
 from synth_cli.run.options import RunOptions
 from synth_cli.run.publishing import Verdict, finish
@@ -59,7 +60,8 @@ def _advance(running: Running, environ: Mapping[str, str], display: Display) -> 
         code, now = code_of(error), time.time()
         closing = [RunClosed(running.run, code, now)]
         running.ledger.append([*closing, RoundClosed(running.round, now)] if code in FINISHED else closing)
-        report = assemble(running, wired, asked, verdict, error, code, now)
+        running.journal.write(f"exit {code}" + (f": {error.message}" if error is not None else ""))
+        report = assemble(running, wired, asked, verdict, error=error, code=code, now=now)
     return Ended(report, write_report(running.folder, report), error)
 
 

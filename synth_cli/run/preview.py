@@ -77,7 +77,8 @@ def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[
         if options.only is not None:
             source = until(source, options.only)
         policy = policy_of(step, epoch, options)
-        feed = Feed(step.name, source, Drafter(step, plan.folder), worksheet, ledger, policy, only=options.only)
+        drafter, only = Drafter(step, plan.folder), options.only
+        feed = Feed(step.name, source, drafter=drafter, worksheet=worksheet, ledger=ledger, policy=policy, only=only)
         requests = {row.index: request for request, row, sample, _ in feed.requests() if sample == 0}
         return [
             _look(row, fault, requests.get(row.index), place)

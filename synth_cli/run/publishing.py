@@ -23,7 +23,7 @@ from synth_cli.stores.ledger import SqliteLedger
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the second pass came to. `published` are the outputs as written, `kept` candidates that stay in the run's folder."""
+    """What the second pass came to: `published` outputs, or candidates `kept` in the run's folder."""
 
     counts: Counts = field(default_factory=Counts)
     published: tuple[str, ...] = ()
@@ -66,7 +66,8 @@ def below(counts: Counts, acceptance: Acceptance) -> BelowFloor | None:
     rate = counts.failed / counts.rows_in if counts.rows_in else 0.0
     if counts.rows_out < acceptance.min_rows:
         return BelowFloor(
-            f"not accepted: {counts.rows_out:,} rows, and accept asks for {acceptance.min_rows:,}; the old output stays",
+            f"not accepted: {counts.rows_out:,} rows, and accept asks for {acceptance.min_rows:,}; "
+            "the old output stays",
             hint=hint,
         )
     if acceptance.max_error_rate is not None and rate > acceptance.max_error_rate:

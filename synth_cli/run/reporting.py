@@ -10,7 +10,7 @@ from synth_cli.core.events import RunOpened
 from synth_cli.errors import SynthError
 from synth_cli.report.figures import Output, Report, Rows
 from synth_cli.report.machine import dump
-from synth_cli.run.asking import Asked
+from synth_cli.run.desk import Asked
 from synth_cli.run.publishing import Verdict, shown
 from synth_cli.run.running import Running
 from synth_cli.run.wire import Wired, simulated
@@ -20,13 +20,7 @@ LIBRARIES = ("aiohttp", "jinja2", "litellm", "orjson", "pydantic")
 
 
 def assemble(
-    running: Running,
-    wired: Wired,
-    asked: Asked,
-    verdict: Verdict,
-    error: SynthError | None,
-    code: int,
-    now: float,
+    running: Running, wired: Wired, asked: Asked, verdict: Verdict, *, error: SynthError | None, code: int, now: float
 ) -> Report:
     """The report of a run that has ended."""
     plan, options, spec = running.plan, running.options, running.plan.loaded.spec
@@ -61,10 +55,10 @@ def assemble(
 
 def rows_of(wired: Wired, asked: Asked, verdict: Verdict) -> Rows:
     """The rows as the second pass found them; of a run that ended before it, as far as the input was read."""
-    passed, counts = wired.feed.passed, verdict.counts
-    if counts.rows_in or passed.complete:
+    passed, counts = wired.passed, verdict.counts
+    if counts.rows_in:
         return Rows(
-            read=counts.rows_in or passed.rows,
+            read=counts.rows_in,
             out=counts.rows_out,
             filtered=counts.filtered,
             failed=counts.failed - counts.unasked,
@@ -73,7 +67,7 @@ def rows_of(wired: Wired, asked: Asked, verdict: Verdict) -> Rows:
             reused=passed.answered,
             causes=counts.causes.ranked(),
         )
-    failed = passed.failed + passed.refused + (asked.tally.failed if asked.tally is not None else 0)
+    failed = passed.failed + passed.refused + asked.tally.failed
     return Rows(read=passed.rows, failed=failed, reused=passed.answered)
 
 

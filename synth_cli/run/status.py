@@ -84,9 +84,10 @@ def as_text(standing: Standing) -> str:
         now = "not finished; run again to go on"
     else:
         now = "finished"
+    opened = "open" if standing.round_open else "closed"
     lines = [
         f"{standing.name}: {now}",
-        f"round       {standing.round} ({'open' if standing.round_open else 'closed'}), {counted(standing.runs, 'run')}",
+        f"round       {standing.round} ({opened}), {counted(standing.runs, 'run')}",
         f"answers     {standing.answers:,} in this round, {counted(standing.faults, 'fault')}",
         f"spent       ${standing.spent_usd:,.4f}, {standing.spent_tokens:,} tokens (what budgets count)",
     ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from synth_cli.compile.inputs import Tally, count_rows, known_columns, volatile
 from synth_cli.compile.inputs import read as read_input
@@ -23,7 +23,7 @@ from synth_cli.responses.feedback import feedback
 from synth_cli.responses.judge import Judge
 from synth_cli.responses.parse import load_parse
 from synth_cli.responses.shape import Shaper
-from synth_cli.run.feed import Feed, Policy
+from synth_cli.run.feed import Feed, Passed, Policy
 from synth_cli.run.finish import Second
 from synth_cli.run.options import RunOptions
 from synth_cli.run.running import Running
@@ -32,13 +32,13 @@ from synth_cli.stores.worksheet import Worksheet
 LENGTH_PARAMS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Wired:
-    """The rooms of one step, joined."""
+    """The rooms of one step, joined. Not frozen: it remembers how far its latest feed has come."""
 
     plan: StepPlan
     policy: Policy
-    feed: Feed
+    feeds: Callable[[], Feed]
     second: Second
     price: Price | None
     worst: Worst | None
@@ -46,6 +46,13 @@ class Wired:
     """Columns that the output has even without a row, as far as they can be told."""
     total: int | None
     """Requests that the input makes, where counting its rows is cheap."""
+    passed: Passed = field(default_factory=Passed)
+
+    def feed(self) -> Feed:
+        """A pass over the input from its beginning, on a worksheet that is empty again."""
+        feed = self.feeds()
+        self.passed = feed.passed
+        return feed
 
 
 def simulated(plan: StepPlan, options: RunOptions) -> bool:
@@ -86,18 +93,23 @@ def wire(running: Running) -> Iterator[Wired]:
         policy = policy_of(step, running.epoch, running.options)
         drafter = Drafter(step, plan.folder)
         paid = price_of(step, running.options)
+
+        def feed() -> Feed:
+            worksheet.clear()
+            return Feed(
+                step.name,
+                rows_of(running, worksheet.tally),
+                drafter=drafter,
+                worksheet=worksheet,
+                ledger=running.ledger,
+                policy=policy,
+                only=running.options.only,
+            )
+
         yield Wired(
             plan=step,
             policy=policy,
-            feed=Feed(
-                step.name,
-                rows_of(running, worksheet.tally),
-                drafter,
-                worksheet,
-                running.ledger,
-                policy,
-                only=running.options.only,
-            ),
+            feeds=feed,
             second=second_of(running, step, drafter, policy, worksheet),
             price=paid,
             worst=worst_of(step, paid, plan.limits),

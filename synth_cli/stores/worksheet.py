@@ -149,6 +149,16 @@ class Worksheet:
                 return
             key = found[-1][0] + 1
 
+    def clear(self) -> None:
+        """Empties it, for another pass over the input."""
+        with explained(self.path):
+            for table in ("rows", "bound", "failed", "tally"):
+                self._connection.execute(f"DELETE FROM {table}")
+        self._steps.clear()
+        self._counts.clear()
+        self._spaces.clear()
+        self._chunks = 0
+
     def close(self) -> None:
         """Deletes the file."""
         self._connection.close()

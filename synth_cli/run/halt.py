@@ -1,0 +1,39 @@
+"""Signals as an orderly end: the first stops taking work, the second leaves now."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Halt:
+    """`stop` and `leave` are what a run sets them to; `signum` is the first signal that came."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self.stop: Callable[[], None] = lambda: None
+        self.leave: Callable[[], object] = lambda: None
+
+    def __call__(self, signum: int) -> None:
+        if self.signum is None:
+            self.signum = signum
+            sys.stderr.write("\nsynth: finishing what is in flight; once more to leave now\n")
+            self.stop()
+        else:
+            self.leave()
+
+    @contextmanager
+    def listening(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Signals come here as long as this is open."""
+        for signum in SIGNALS:
+            loop.add_signal_handler(signum, self, signum)
+        try:
+            yield
+        finally:
+            for signum in SIGNALS:
+                loop.remove_signal_handler(signum)
