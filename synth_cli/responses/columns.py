@@ -5,29 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from synth_cli.responses.schema import resolved
+from synth_cli.spec.fields import fields_of, item_of
 from synth_cli.spec.model import Step
 from synth_cli.template import Templates, TemplateSyntaxError
 
 OVERRIDE = "generation_params"
 """The input column of a row's own sampling parameters; it is for the model and goes no further."""
-
-
-def fields(schema: Any) -> tuple[str, ...]:
-    """The names of a schema's top-level fields in order; none where it is not an object with named fields."""
-    if not isinstance(schema, Mapping):
-        return ()
-    return _fields(schema, schema)
-
-
-def _fields(schema: Any, root: Mapping[str, Any]) -> tuple[str, ...]:
-    schema = resolved(schema, root)
-    if not isinstance(schema, Mapping):
-        return ()
-    names = list(schema.get("properties") or ())
-    for part in schema.get("allOf") or ():
-        names += [name for name in _fields(part, root) if name not in names]
-    return tuple(names)
 
 
 def item_fields(step: Step, schema: Any) -> tuple[str, ...] | None:
@@ -40,13 +23,10 @@ def item_fields(step: Step, schema: Any) -> tuple[str, ...] | None:
         return None
     if path[:1] != ("response",):
         return None
-    part: Any = resolved(schema, schema)
-    for name in path[1:]:
-        part = resolved((part.get("properties") or {}).get(name), schema) if isinstance(part, Mapping) else None
-    item = resolved(part.get("items"), schema) if isinstance(part, Mapping) else None
+    item = item_of(schema, path[1:])
     if not isinstance(item, Mapping):
         return None
-    names = _fields(item, schema)
+    names = fields_of(item, schema)
     if names:
         return names
     return ("item",) if item.get("type") in ("string", "integer", "number", "boolean", "array") else None
@@ -66,7 +46,7 @@ def response_columns(step: Step, schema: Any) -> tuple[str, ...] | None:
         return None if items is None else (*items, *tools)
     if step.type != "llm":
         return ()
-    return (*(fields(schema) or ("response",)), *tools)
+    return (*(fields_of(schema) or ("response",)), *tools)
 
 
 def carried_columns(step: Step, inputs: frozenset[str] | None) -> frozenset[str] | None:
@@ -88,7 +68,7 @@ def collisions(step: Step, schema: Any, inputs: frozenset[str] | None) -> list[s
     """Fields of the answer that would silently overwrite a carried column, as far as both are known."""
     if step.parse is not None or step.columns is not None:
         return []
-    spread = fields(schema) if step.each is None else item_fields(step, schema) or ()
+    spread = fields_of(schema) if step.each is None else item_fields(step, schema) or ()
     if step.each is not None and spread == ("item",):
         spread = ()
     carried = carried_columns(step, inputs) or frozenset()

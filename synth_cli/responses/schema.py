@@ -9,6 +9,7 @@ from typing import Any, Never, TypeAlias
 import jsonschema_rs
 
 from synth_cli.errors import UsageError
+from synth_cli.spec.fields import resolved
 
 Mend: TypeAlias = Callable[[Any], Any]
 SHOWN = 3
@@ -63,21 +64,6 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     if len(text) <= longest:
         return text
     return f"{text[: longest // 3]} … {text[-(longest - longest // 3) :]}"
-
-
-def resolved(schema: Any, root: Mapping[str, Any]) -> Any:
-    """The schema that a chain of local `$ref` leads to; itself where there is none."""
-    for _ in range(16):
-        reference = schema.get("$ref") if isinstance(schema, Mapping) else None
-        if not isinstance(reference, str) or not reference.startswith("#"):
-            return schema
-        target: Any = root
-        for part in reference.lstrip("#/").split("/"):
-            if part:
-                key = part.replace("~1", "/").replace("~0", "~")
-                target = target.get(key) if isinstance(target, Mapping) else None
-        schema = target
-    return schema
 
 
 class _Mends:

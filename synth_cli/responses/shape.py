@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.row import Finished, Row, Sampled
 from synth_cli.core.state import Invalid
-from synth_cli.responses.columns import OVERRIDE, fields, response_columns
+from synth_cli.responses.columns import OVERRIDE, response_columns
 from synth_cli.responses.parse import Parse, parsed
 from synth_cli.responses.view import reply_view, usage_view
+from synth_cli.spec.fields import fields_of
 from synth_cli.spec.model import Step
 from synth_cli.template import Scope, Template, TemplateError, Templates
 
@@ -47,7 +48,7 @@ class Shaper:
         self._grouped = step.group_samples
         self._metadata, self._simulated = metadata, simulated
         self._carry = _carrier(step)
-        self._fields = fields(schema)
+        self._fields = fields_of(schema)
         self._tools = step.tools is not None
         self._parse = parse
         self._nulls = response_columns(step, schema) or ()

@@ -67,18 +67,6 @@ def is_json_schema(node: Mapping[str, Any]) -> bool:
     return "$schema" in node or (node.get("type") == "object" and isinstance(node.get("properties"), dict))
 
 
-def fields_of(schema: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the top level's properties, in order."""
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/"):
-        target: Any = schema
-        for part in reference[2:].split("/"):
-            target = target.get(part, {}) if isinstance(target, Mapping) else {}
-        return fields_of({key: value for key, value in target.items() if key != "$ref"})
-    properties = schema.get("properties")
-    return tuple(properties) if isinstance(properties, Mapping) else ()
-
-
 def _imported(reference: str, folder: Path, where: Where) -> dict[str, Any]:
     try:
         return model_schema(reference, folder)

@@ -94,13 +94,13 @@ class Templates:
         assert expression is not None
         return _template(self._object(tree, expression), needs(tree, self._known), path(expression))
 
-    def problems(self, node: Any) -> Iterator[TemplateSyntaxError]:
-        """Every text of a YAML value that cannot be compiled."""
+    def texts(self, node: Any) -> Iterator[tuple[Path, Template | TemplateSyntaxError]]:
+        """Every text of a YAML value with its place in it: compiled by itself, or why it cannot be."""
         for where, text in _texts(node, ()):
             try:
-                self._text(text)
+                yield where, self.value(text)
             except TemplateSyntaxError as error:
-                yield TemplateSyntaxError(error.message, where, error.line)
+                yield where, TemplateSyntaxError(error.message, where, error.line)
 
     def _node(self, node: Any, where: Path) -> tuple[Fixed | Evaluate, Needs]:
         if isinstance(node, str):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from synth_cli.responses.columns import collisions, fields, output_columns
+from synth_cli.responses.columns import collisions, output_columns
+from synth_cli.spec.fields import fields_of
 from synth_cli.spec.model import Spec
 
 SCHEMA = {
@@ -34,8 +35,8 @@ def columns(inputs: set[str] | None, schema: Any = None, **keys: Any) -> set[str
 
 def test_fields_follow_references() -> None:
     """A Pydantic model's schema keeps its root under $defs."""
-    assert fields(SCHEMA) == ("title", "steps", "tags")
-    assert fields(None) == fields({"type": "array"}) == ()
+    assert fields_of(SCHEMA) == ("title", "steps", "tags")
+    assert fields_of(None) == fields_of({"type": "array"}) == ()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from synth_cli.spec.schema import SchemaError, fields_of, schema_of
+from synth_cli.spec.fields import fields_of
+from synth_cli.spec.schema import SchemaError, schema_of
 
 HERE = Path(__file__).parent
 TEXT = {"type": "string"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from synth_cli.core.row import Row
-from synth_cli.template import Templates, TemplateSyntaxError, scope
+from synth_cli.template import Template, Templates, TemplateSyntaxError, scope
 
 TEMPLATES = Templates(vars={"tone": "dry"}, seed=0)
 SEEN = scope(Row(0, b"r" * 16, {"a": 5, "b": [1]}))
@@ -26,9 +26,13 @@ def test_a_bad_text_is_named_by_its_place() -> None:
 
 
 def test_every_bad_text_is_found() -> None:
-    """`problems` does not stop at the first."""
-    found = TEMPLATES.problems(["{{ a }", "{{ a }}", {"x": "{% if a %}"}])
-    assert [problem.path for problem in found] == [(0,), (2, "x")]
+    """`texts` does not stop at the first, and gives each text that is right with the names it needs."""
+    found = dict(TEMPLATES.texts(["{{ a }", "{{ a }}", {"x": "{% if a %}"}]))
+    bad = {place: one.path for place, one in found.items() if isinstance(one, TemplateSyntaxError)}
+    assert bad == {(0,): (0,), (2, "x"): (2, "x")}
+    right = found[(1,)]
+    assert isinstance(right, Template)
+    assert right.names == {"a"}
 
 
 def test_unknown_filters_and_tests_are_found_when_compiling() -> None:
