@@ -29,6 +29,8 @@ class Policy:
     judge: Judge
     read: Callable[[Answer], Reply]
     reask: Reask | None = None
+    stop_on_failure: bool = False
+    """The first row that is known to have failed ends the tasks; looking at all requests goes on."""
 
     def judging(self, row: Row, sample: int) -> Callable[[Reply], Verdict]:
         """The judge of one sample of one row."""
@@ -47,6 +49,8 @@ class Passed:
     refused: int = 0
     """Rows that could not even be drafted."""
     complete: bool = field(default=False)
+    stopped: str = ""
+    """Why the feed ended before the input did."""
 
 
 class Feed:
@@ -73,11 +77,16 @@ class Feed:
         self._ledger = ledger
         self._policy = policy
         self._only = only
+        self._stopping = False
+        self._refusal = ""
         self.passed = Passed()
 
     def __iter__(self) -> Iterator[Task]:
+        self._stopping = self._policy.stop_on_failure
         for request, row, sample, history in self.requests():
             task = self._task(request, Context(row, sample), history)
+            if self.passed.stopped:
+                return
             if task is not None:
                 yield task
 
@@ -85,10 +94,12 @@ class Feed:
         """Every request with what is known of it, in input order."""
         while chunk := list(islice(self._rows, CHUNK)):
             yield from self._chunk(chunk)
+            if self.passed.stopped:
+                return
         self.passed.complete = True
 
     def _chunk(self, rows: Sequence[Row]) -> Iterator[tuple[Request, Row, int, History]]:
-        drafted = [(row, self._drafter.drafts(row)) for row in rows]
+        drafted = self._before_refusal([(row, self._drafter.drafts(row)) for row in rows])
         drafts = [(row, draft) for row, made in drafted if not isinstance(made, Fault) for draft in made]
         requests = self._identify([draft for _, draft in drafts])
         if self._only is not None:
@@ -103,6 +114,18 @@ class Feed:
         passed.requests += len(requests)
         for (row, draft), request in zip(drafts, requests, strict=True):
             yield request, row, draft.sample, histories.get(request.id, NOTHING)
+        self.passed.stopped = self.passed.stopped or self._refusal
+
+    def _before_refusal(
+        self, drafted: list[tuple[Row, tuple[Draft, ...] | Fault]]
+    ) -> list[tuple[Row, tuple[Draft, ...] | Fault]]:
+        """All rows; or, where a failure stops the run, those up to and with the first that cannot be asked."""
+        if self._stopping:
+            for position, (row, made) in enumerate(drafted):
+                if isinstance(made, Fault):
+                    self._refusal = _stop(row, made)
+                    return drafted[: position + 1]
+        return drafted
 
     def _note(self, drafted: Sequence[tuple[Row, tuple[Draft, ...] | Fault]], requests: Sequence[Request]) -> int:
         """Writes the rows and what they became into the worksheet; returns how many could not be drafted."""
@@ -140,6 +163,8 @@ class Feed:
             return None
         if isinstance(stands, Failed):
             self.passed.failed += 1
+            if self._stopping:
+                self.passed.stopped = _stop(context.row, stands.cause)
             return None
         return Task(
             request,
@@ -155,3 +180,8 @@ class Feed:
             return None
         reply = self._policy.read(stands.latest.answer)
         return self._policy.reask(request.messages, reply, stands.invalid)
+
+
+def _stop(row: Row, cause: Fault | Invalid) -> str:
+    reason = cause.message if isinstance(cause, Fault) else cause.reason
+    return f"row {row.index} failed, and on_failure is stop: {cause.kind}: {reason}"

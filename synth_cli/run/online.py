@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 from synth_cli.core.pacing import PaceSettings
 from synth_cli.core.ports import Progress
-from synth_cli.core.work import StepWork
+from synth_cli.core.work import Ending, StepWork
 from synth_cli.engines.online import OnlineEngine
 from synth_cli.engines.recording import GroupRecord
 from synth_cli.providers.clients import client
@@ -44,7 +44,8 @@ async def drive(desk: Desk, leave: AsyncExitStack) -> Asked:
         await engine.advance(work, record)
     if allowance is not None:
         allowance.close()
-    return Asked(work.ending, work.tally, desk.halt.signum, engine.limits)
+    ending = work.ending or (Ending("on_failure", feed.passed.stopped) if feed.passed.stopped else None)
+    return Asked(ending, work.tally, desk.halt.signum, engine.limits)
 
 
 def pace_of(wired: Wired) -> PaceSettings:

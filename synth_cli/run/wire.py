@@ -138,6 +138,7 @@ def policy_of(step: StepPlan, epoch: int, options: RunOptions) -> Policy:
         judge=Judge(step.step, step.templates, step.schema),
         read=read,
         reask=feedback if response is not None and response.feedback else None,
+        stop_on_failure=step.step.on_failure == "stop",
     )
 
 
