@@ -75,7 +75,8 @@ def run(
         sys.stdout.buffer.write(ended.json + b"\n")
     if not quiet:
         show(ended.report)
-    if ended.error is None:
-        return 0
-    say(ended.error)
-    return exit_code(ended.error)
+    elif ended.error is not None:
+        if quiet:
+        # else the report has said it
+        say(ended.error)
+    return 0 if ended.error is None else exit_code(ended.error)
