@@ -76,7 +76,6 @@ def run(
     if not quiet:
         show(ended.report)
     elif ended.error is not None:
-        if quiet:
         # else the report has said it
         say(ended.error)
     return 0 if ended.error is None else exit_code(ended.error)
