@@ -191,6 +191,10 @@ class BatchLook:
     message: str = ""
     """Why it failed, in the provider's words."""
     ticket: Mapping[str, Any] = field(default_factory=dict)
+    fault: Fault | None = None
+    """Once it has ended: what to record for its requests that have no result."""
+    refused: Mapping[int, Fault] = field(default_factory=dict)
+    """Where a file was refused for some of its lines: line, counted from 1, → what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,122 @@
+"""HTTP calls about batches: JSON in and out, files up and down; whatever fails is a `BatchError`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import orjson
+
+from synth_cli.core.ports import BatchError, FileTransport, HttpAnswer, HttpCall, HttpError, TransportError
+from synth_cli.core.reply import Fault, FaultKind
+from synth_cli.providers.bodies import multipart, size
+from synth_cli.providers.faults import fault_of
+
+UPLOAD_RATE = 50_000
+"""Bytes a second that an upload is given time for, at least."""
+REDIRECTS = 5
+ABSENT = frozenset({404, 405, 501})
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """One provider's address and credentials. `timeout` in seconds for a call without a file, or a silence in one."""
+
+    transport: FileTransport
+    headers: Mapping[str, str] = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    timeout: float = 120.0
+    clock: Callable[[], float] = time.time
+
+    async def get(self, url: str) -> Any:
+        """JSON. Nothing is spent by asking, so that no refusal ends more than this attempt or the run."""
+        try:
+            return await self.ask("GET", url)
+        except BatchError as error:
+            raise BatchError(_patient(error.fault)) from None
+
+    async def found(self, url: str) -> Any | None:
+        """JSON, or None where the provider knows no such thing."""
+        answer = await self._send(HttpCall("GET", url, self.headers, None, self.timeout))
+        if answer.status in (404, 410):
+            return None
+        if not 200 <= answer.status < 300:
+            raise BatchError(_patient(self.fault(answer)))
+        return _json(answer)
+
+    async def post(self, url: str, body: Mapping[str, Any] | None = None) -> Any:
+        return await self.ask("POST", url, orjson.dumps(body or {}))
+
+    async def delete(self, url: str) -> None:
+        """What is gone already is no error."""
+        answer = await self._send(HttpCall("DELETE", url, self.headers, None, self.timeout))
+        if not 200 <= answer.status < 300 and answer.status not in (404, 410):
+            raise BatchError(_patient(self.fault(answer)))
+
+    async def ask(self, method: str, url: str, body: bytes | None = None) -> Any:
+        answer = await self._send(HttpCall(method, url, self.headers, body, self.timeout))
+        return self._read(answer)
+
+    async def upload(self, url: str, fields: Mapping[str, str], file: Path, filename: str) -> Any:
+        """A form with a file, streamed from the disk."""
+        headers, body = multipart(fields, file, filename=filename)
+        timeout = self.timeout + size(body) / UPLOAD_RATE
+        return self._read(await self._send(HttpCall("POST", url, {**self.headers, **headers}, body, timeout)))
+
+    async def lines(self, url: str, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[bytes]:
+        """A file's lines. Redirects are followed; the credentials stay with the address they are for."""
+        sent = self.headers if headers is None else headers
+        for _ in range(REDIRECTS):
+            call = HttpCall("GET", url, sent, None, self.timeout)
+            try:
+                async with aclosing(self.transport.lines(call)) as lines:  # type: ignore[type-var]
+                    async for line in lines:
+                        yield line
+                return
+            except HttpError as error:
+                location = error.answer.headers.get("location")
+                if not 300 <= error.answer.status < 400 or not location:
+                    raise BatchError(_patient(self.fault(error.answer))) from None
+                there = urljoin(url, location)
+                if urlsplit(there)[:2] != urlsplit(url)[:2]:
+                    sent = {"user-agent": self.headers.get("user-agent", "")}
+                url = there
+            except TransportError as error:
+                raise BatchError(error.fault) from None
+        raise BatchError(Fault(FaultKind.SERVER_ERROR, "redirected too often"))
+
+    def fault(self, answer: HttpAnswer) -> Fault:
+        return fault_of(answer.status, answer.headers, answer.body, now=self.clock(), secrets=self.secrets)
+
+    async def _send(self, call: HttpCall) -> HttpAnswer:
+        try:
+            return await self.transport.send(call)
+        except TransportError as error:
+            raise BatchError(error.fault) from None
+
+    def _read(self, answer: HttpAnswer) -> Any:
+        if 200 <= answer.status < 300:
+            return _json(answer)
+        fault = self.fault(answer)
+        if answer.status in ABSENT and "model" not in fault.message.lower():
+            message = f"{fault.message}; if this server has no batches: engine: online"
+            fault = replace(fault, kind=FaultKind.UNKNOWN_MODEL, message=message)
+        raise BatchError(fault)
+
+
+def _json(answer: HttpAnswer) -> Any:
+    try:
+        return orjson.loads(answer.body) if answer.body.strip() else {}
+    except orjson.JSONDecodeError:
+        shown = " ".join(answer.body[:200].decode("utf-8", "replace").split())
+        raise BatchError(Fault(FaultKind.MALFORMED, f"not JSON: {shown}", answer.status)) from None
+
+
+def _patient(fault: Fault) -> Fault:
+    """A refusal to a question: what was asked about may have been paid for, so it is asked again."""
+    return replace(fault, kind=FaultKind.SERVER_ERROR) if fault.scope == "row" else fault

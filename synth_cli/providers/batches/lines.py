@@ -1,0 +1,110 @@
+"""Lines of a batch's files in OpenAI's shape: ids out, results in. Pure; reading one never raises.
+
+Source: https://platform.openai.com/docs/api-reference/batch/request-output. Read tolerantly: some hosts leave out
+`status_code`, put the answer where its envelope should be, or write the body as text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from synth_cli.core.ports import BatchResult, Exchange
+from synth_cli.core.reply import Answer, Fault, FaultKind
+from synth_cli.providers.faults import fault_of, masked
+from synth_cli.providers.openai import CHAT, COMPLETION, READERS, BodyError, StatedError
+
+MARKS: Mapping[str, str] = {"choice": CHAT + ".choice", "tool": CHAT + ".tool", "completion": COMPLETION}
+"""What stands behind a custom id's dash where the answer is not read as a plain chat: files outlive processes."""
+_MARK = {protocol: f"-{mark}" for mark, protocol in MARKS.items()}
+
+UNANSWERED: Mapping[str, str] = {
+    "batch_expired": "the batch expired before this request ran; it was not charged",
+    "batch_cancelled": "the batch was cancelled before this request ran; it was not charged",
+}
+"""Codes of requests that were never run."""
+_CANCELLED = frozenset({"batch_cancelled", "batch_canceled", "request_cancelled", "cancelled", "canceled"})
+_REFUSED = re.compile(r"invalid|bad_request|validation|malformed", re.IGNORECASE)
+_ID = re.compile(rb'"custom_id"\s*:\s*"([^"\\]{1,128})"')
+
+
+def custom_id(id: bytes, protocol: str) -> str:
+    """The id in hex, and how the answer is to be read where that is not the usual way."""
+    return id.hex() + _MARK.get(protocol, "")
+
+
+def read_id(custom: str) -> tuple[str, str]:
+    """(id in hex, protocol)."""
+    id, _, mark = custom.partition("-")
+    protocol = MARKS.get(mark)
+    return (custom, CHAT) if protocol is None else (id, protocol)
+
+
+def result(line: bytes, *, now: float, secrets: tuple[str, ...] = ()) -> BatchResult | None:
+    """What a line says; None for an empty one. A broken one is a fault of the id that can still be seen in it."""
+    if not line.strip():
+        return None
+    try:
+        data = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return _broken(line)
+    custom = data.get("custom_id") if type(data) is dict else None
+    if type(custom) is not str:
+        return _broken(line)
+    id, protocol = read_id(custom)
+    response, error = data.get("response"), data.get("error")
+    if type(response) is dict:
+        status = response.get("status_code")
+        status = status if type(status) is int else 200
+        body = response.get("body", response)
+        if 200 <= status < 300 and not error:
+            return BatchResult(id, read(protocol, _bytes(body), now=now, secrets=secrets))
+        if status >= 300:
+            said = _bytes(body or {"error": error})
+            fault = fault_of(status, {}, said, now=now, secrets=secrets)
+            return BatchResult(id, Exchange(None, _unusable(protocol, said, secrets), fault))
+    return BatchResult(id, Exchange(fault=error_fault(error, now=now, secrets=secrets)))
+
+
+def read(protocol: str, body: bytes, *, now: float, secrets: tuple[str, ...] = ()) -> Exchange:
+    """A body that came with a status of success."""
+    try:
+        return Exchange(READERS[protocol](body), Answer(protocol, body))
+    except StatedError:
+        return Exchange(None, _unusable(protocol, body, secrets), fault_of(200, {}, body, now=now, secrets=secrets))
+    except BodyError as error:
+        fault = Fault(FaultKind.MALFORMED, masked(str(error), secrets))
+        return Exchange(None, _unusable(protocol, body, secrets), fault)
+
+
+def error_fault(error: Any, *, now: float, secrets: tuple[str, ...] = ()) -> Fault:
+    """What an error object without a response means."""
+    if not error:
+        return Fault(FaultKind.MISSING, "the provider's file has neither an answer nor an error for this request")
+    code = str((error.get("code") or error.get("type") or "") if isinstance(error, dict) else "")
+    code = "batch_cancelled" if code in _CANCELLED else code
+    if code in UNANSWERED:
+        return Fault(FaultKind.MISSING, UNANSWERED[code])
+    body = orjson.dumps({"error": error if isinstance(error, dict) else str(error)})
+    return fault_of(400 if _REFUSED.search(code) else 200, {}, body, now=now, secrets=secrets)
+
+
+def _broken(line: bytes) -> BatchResult:
+    match = _ID.search(line)
+    id = read_id(match[1].decode("utf-8", "replace"))[0] if match else ""
+    shown = " ".join(line[:80].decode("utf-8", "replace").split())
+    return BatchResult(id, Exchange(fault=Fault(FaultKind.MALFORMED, f"a broken line in the batch's results: {shown}")))
+
+
+def _unusable(protocol: str, body: bytes, secrets: tuple[str, ...]) -> Answer:
+    """A body that is kept only to be looked at, without keys that a server repeated."""
+    for secret in secrets:
+        body = body.replace(secret.encode(), b"***")
+    return Answer(protocol, body)
+
+
+def _bytes(body: Any) -> bytes:
+    return body.encode() if type(body) is str else orjson.dumps(body)

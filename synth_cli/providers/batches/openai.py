@@ -1,0 +1,369 @@
+"""Batches in OpenAI's protocol: a file of requests goes up, a batch is made of it, files of results come down.
+
+Source: https://platform.openai.com/docs/guides/batch and the references of the hosts in `variants`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+from urllib.parse import quote
+
+import orjson
+
+from synth_cli.core.ports import BatchError, BatchLimits, BatchLook, BatchResult, FileTransport
+from synth_cli.core.reply import Fault, FaultKind
+from synth_cli.core.request import Request, Terms
+from synth_cli.providers.batches import lines
+from synth_cli.providers.batches.calls import Calls
+from synth_cli.providers.batches.variants import GENERIC, VARIANTS, Variant
+from synth_cli.providers.clients import ENCODERS, headers, secrets
+from synth_cli.providers.faults import fault_of
+from synth_cli.providers.openai import Encoder, encoder
+from synth_cli.providers.resolve import Endpoint
+
+Ticket: TypeAlias = Mapping[str, Any]
+Outcome: TypeAlias = Literal["collected", "cancelled", "expired", "failed"]
+
+KEY = "synth_key"
+"""The metadata that finds a batch again."""
+LABELS, LABEL_CHARS = 16, 512
+ENDED: Mapping[str, Outcome] = {
+    "completed": "collected",
+    "expired": "expired",
+    "cancelled": "cancelled",
+    "canceled": "cancelled",
+    "failed": "failed",
+}
+"""Every other state, also one never heard of, means that it goes on."""
+UNANSWERED: Mapping[Outcome, str] = {
+    "collected": "the batch ended without a result for this request",
+    "expired": lines.UNANSWERED["batch_expired"],
+    "cancelled": lines.UNANSWERED["batch_cancelled"],
+    "failed": "the batch failed",
+}
+SLACK = 3600.0
+"""Seconds by which the provider's clock may be behind ours."""
+KEPT = 30 * 86400.0
+"""Seconds after which a batch that nobody knows is really gone, and not somebody else's."""
+PAGE, PAGES = 100, 500
+READY_TRIES = 30
+"""Looks at an uploaded file until it may be used."""
+
+
+class OpenaiBatches:
+    """A `BatchClient`. The transport is closed by whoever made it."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        transport: FileTransport,
+        *,
+        variant: Variant = GENERIC,
+        window: str = "24h",
+        clock: Callable[[], float] = time.time,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._endpoint, self._variant, self._window = endpoint, variant, window
+        self._clock, self._pause = clock, pause
+        self._secrets = secrets(endpoint)
+        sent = headers(replace(endpoint, stream=False))
+        if variant.model_header:
+            sent.setdefault(variant.model_header, endpoint.model)
+        self._calls = Calls(transport, sent, self._secrets, min(endpoint.timeout, 120.0), clock)
+        # Azure's older addresses name the deployment, which batches name in their lines
+        self._base, self._prefix = endpoint.base_url.partition("/deployments/")[0], variant.prefix
+        if self._base.endswith("/openai/v1"):
+            self._prefix = "/v1"
+        self._encoders: dict[int, tuple[Terms, Encoder, bytes]] = {}
+
+    @property
+    def limits(self) -> BatchLimits:
+        return self._variant.limits
+
+    def line(self, request: Request) -> bytes:
+        known = self._encoders.get(id(request.terms))
+        _, encode, head = known if known is not None else self._encoder(request.terms)
+        return b'{"custom_id":"%b%b%b}\n' % (request.id.hex().encode(), head, encode.encode(request))
+
+    def _encoder(self, terms: Terms) -> tuple[Terms, Encoder, bytes]:
+        if len(self._encoders) >= ENCODERS:
+            self._encoders.clear()
+        made = encoder(terms, self._endpoint.host)
+        mark = lines.custom_id(b"", made.protocol)
+        head = f'{mark}","method":"POST","url":"{self._path(made.completion)}","body":'.encode()
+        # the terms are kept too: an id is only theirs while they live
+        found = self._encoders[id(terms)] = (terms, made, head)
+        return found
+
+    def _path(self, completion: bool) -> str:
+        return self._prefix + ("/completions" if completion else "/chat/completions")
+
+    async def submit(self, key: str, file: Path, requests: int, metadata: Mapping[str, str]) -> Ticket:
+        """Raises BatchError: scope row where the provider refuses the file. Anything without a status may have come
+        through all the same: `find` tells."""
+        completion = _first_id(file).endswith("-completion")
+        fields = dict(self._variant.fields)
+        if self._variant.name_field:
+            fields[self._variant.name_field] = _filename(key)
+        uploaded = await self._calls.upload(self._url(self._variant.upload), fields, file, _filename(key))
+        file_id = _text(uploaded, "id")
+        await self._ready(file_id, uploaded)
+        body: dict[str, Any] = {"input_file_id": file_id, "endpoint": self._path(completion)}
+        if self._variant.window:
+            body["completion_window"] = self._window
+        if self._variant.metadata:
+            body["metadata"] = labels(key, metadata)
+        try:
+            made = await self._calls.post(self._url("/batches"), body)
+        except BatchError as error:
+            if error.fault.status is not None and error.fault.status < 500:
+                await self._forget(file_id)
+            raise
+        return _ticket(_batch(made))
+
+    async def _ready(self, file_id: str, uploaded: Any) -> None:
+        """Azure looks at a file before it lets a batch be made of it."""
+        for _ in range(READY_TRIES):
+            status = str(uploaded.get("status") or "").lower() if isinstance(uploaded, dict) else ""
+            if status == "error":
+                said = str(uploaded.get("status_details") or "no reason given")
+                raise BatchError(Fault(FaultKind.BAD_REQUEST, f"the provider refuses the file: {said}"))
+            if status not in ("pending", "running", "notrunning", "uploading"):
+                return
+            await self._pause(2.0)
+            uploaded = await self._calls.get(self._url(f"/files/{quote(file_id, safe='')}"))
+        raise BatchError(Fault(FaultKind.TIMEOUT, "the provider did not get the uploaded file ready"))
+
+    async def _forget(self, file_id: str) -> None:
+        # what matters is why the batch was refused; `sweep` finds the file by its name
+        with suppress(BatchError):
+            await self._calls.delete(self._url(f"/files/{quote(file_id, safe='')}"))
+
+    async def find(self, key: str, since: float) -> Ticket | None:
+        """By the batch's metadata; for those that kept none, by the name of the file they were made of."""
+        recent: dict[str, Ticket] = {}
+        async for page in self._pages("/batches"):
+            batches = [_batch(entry) for entry in page]
+            for batch in batches:
+                if (batch.get("metadata") or {}).get(KEY) == key:
+                    return _ticket(batch)
+                if not batch.get("metadata"):
+                    recent[str(batch.get("input_file_id"))] = _ticket(batch)
+            ages = [_time(batch.get("created_at")) for batch in batches]
+            if all(at is not None and at < since - SLACK for at in ages):
+                break
+        if not recent:
+            return None
+        return next((recent[name] for name in [*await self._files(key)] if name in recent), None)
+
+    async def look(self, ticket: Ticket) -> BatchLook:
+        found = await self._calls.found(self._url(f"/batches/{quote(str(ticket['id']), safe='')}"))
+        if found is None:
+            return self._unknown(ticket)
+        batch = _batch(found)
+        state = str(batch.get("status") or "unknown")
+        outcome = ENDED.get(state.lower())
+        counts = batch.get("request_counts")
+        counts = counts if isinstance(counts, dict) else {}
+        errors = _errors(batch)
+        message = errors[0][1] if errors else ""
+        look = BatchLook(
+            state,
+            outcome is not None,
+            outcome or "collected",
+            _count(counts, "completed"),
+            _count(counts, "failed"),
+            _count(counts, "total"),
+            message,
+            {**ticket, **_ticket(batch)},
+        )
+        if outcome is None:
+            return look
+        if outcome != "failed":
+            return replace(look, fault=Fault(FaultKind.MISSING, UNANSWERED[outcome]))
+        return replace(look, fault=self._failure(errors), refused=self._refused(errors))
+
+    def _unknown(self, ticket: Ticket) -> BatchLook:
+        at = ticket.get("created_at")
+        if not isinstance(at, int | float) or self._clock() - at < KEPT:
+            message = f"the provider knows no batch {ticket['id']}: another key or project?"
+            raise BatchError(Fault(FaultKind.MISSING, message, 404))
+        fault = Fault(FaultKind.MISSING, "the provider has deleted the batch and its results")
+        return BatchLook("deleted", True, "failed", message=fault.message, ticket=ticket, fault=fault)
+
+    def _failure(self, errors: list[tuple[str, str, int | None]]) -> Fault:
+        """What a batch that failed as a whole means for each of its requests."""
+        if not errors:
+            return Fault(FaultKind.MISSING, UNANSWERED["failed"])
+        code, message, line = errors[0]
+        if "token_limit" in code or "enqueued token" in message.lower():
+            return Fault(FaultKind.RATE_LIMITED, f"the batch was not begun: {message}")
+        if line is not None:
+            return Fault(FaultKind.MISSING, f"the batch was refused for another of its lines: {message}")
+        fault = self._meaning(code, message)
+        kind = fault.kind if fault.scope == "run" else FaultKind.MISSING
+        return Fault(kind, f"the batch failed: {code}: {message}" if code else f"the batch failed: {message}")
+
+    def _refused(self, errors: list[tuple[str, str, int | None]]) -> Mapping[int, Fault]:
+        found: dict[int, Fault] = {}
+        for code, message, line in errors:
+            if line is None:
+                continue
+            fault = self._meaning(code, message)
+            kind = fault.kind if fault.scope != "attempt" else FaultKind.BAD_REQUEST
+            found[line] = Fault(kind, f"{code}: {message}" if code else message)
+        return found
+
+    def _meaning(self, code: str, message: str) -> Fault:
+        body = orjson.dumps({"error": {"code": code, "message": message}})
+        return fault_of(400, {}, body, now=self._clock(), secrets=self._secrets)
+
+    async def results(self, ticket: Ticket) -> AsyncIterator[BatchResult]:
+        now = self._clock()
+        broken: list[BatchResult] = []
+        for name in ("output_file_id", "error_file_id"):
+            file_id = ticket.get(name)
+            if not file_id:
+                continue
+            url = self._url(f"/files/{quote(str(file_id), safe='')}/content")
+            async for line in self._calls.lines(url):
+                result = lines.result(line, now=now, secrets=self._secrets)
+                if result is None:
+                    continue
+                fault = result.exchange.fault
+                if fault is not None and fault.kind is FaultKind.MALFORMED and result.exchange.answer is None:
+                    # a whole line for the same id may still come, and the first outcome counts
+                    broken.append(result)
+                    continue
+                yield result
+        for result in broken:
+            yield result
+
+    async def cancel(self, ticket: Ticket) -> None:
+        """A batch that has ended meanwhile is no error."""
+        try:
+            await self._calls.post(self._url(f"/batches/{quote(str(ticket['id']), safe='')}/cancel"))
+        except BatchError:
+            if not (await self.look(ticket)).ended:
+                raise
+
+    async def discard(self, ticket: Ticket) -> None:
+        for name in ("input_file_id", "output_file_id", "error_file_id"):
+            if ticket.get(name):
+                await self._calls.delete(self._url(f"/files/{quote(str(ticket[name]), safe='')}"))
+
+    async def sweep(self, key: str) -> None:
+        for file_id in await self._files(key):
+            await self._calls.delete(self._url(f"/files/{quote(file_id, safe='')}"))
+
+    async def close(self) -> None:
+        """Nothing of its own is open."""
+
+    async def _files(self, key: str) -> list[str]:
+        """The ids of the files that were uploaded under a key."""
+        found: list[str] = []
+        async for page in self._pages("/files"):
+            found += [str(file.get("id")) for file in page if file.get("filename") == _filename(key)]
+        return found
+
+    async def _pages(self, path: str) -> AsyncIterator[list[dict[str, Any]]]:
+        after = ""
+        for _ in range(PAGES):
+            query = f"limit={PAGE}" + (f"&after={quote(after, safe='')}" if after else "")
+            answer = await self._calls.get(self._url(path, query))
+            page = answer.get("data") if isinstance(answer, dict) else answer
+            page = [entry for entry in page if isinstance(entry, dict)] if isinstance(page, list) else []
+            if page:
+                yield page
+            last = str(_batch(page[-1]).get("id") or "") if page else ""
+            if not (isinstance(answer, dict) and answer.get("has_more")) or not last or last == after:
+                return
+            after = last
+
+    def _url(self, path: str, query: str = "") -> str:
+        query = "&".join(filter(None, (self._endpoint.query, query)))
+        return self._base + path + (f"?{query}" if query else "")
+
+
+def labels(key: str, metadata: Mapping[str, str]) -> dict[str, str]:
+    """The metadata of a batch: the key and as much of the rest as there is room for."""
+    kept = {name[:64]: value[:LABEL_CHARS] for name, value in [*metadata.items()][: LABELS - 1]}
+    return kept | {KEY: key}
+
+
+def _filename(key: str) -> str:
+    return f"{key}.jsonl"
+
+
+def _first_id(file: Path) -> str:
+    with file.open("rb") as opened:
+        start = opened.read(200)
+    return start.partition(b'"custom_id":"')[2].partition(b'"')[0].decode("ascii", "replace")
+
+
+def _batch(entry: Any) -> dict[str, Any]:
+    """Together wraps the batch that it made."""
+    if not isinstance(entry, dict):
+        raise BatchError(Fault(FaultKind.MALFORMED, "the provider's answer is not a batch"))
+    job = entry.get("job")
+    return job if isinstance(job, dict) else entry
+
+
+def _ticket(batch: Mapping[str, Any]) -> dict[str, Any]:
+    ticket: dict[str, Any] = {"id": _text(batch, "id")}
+    for name in ("input_file_id", "output_file_id", "error_file_id"):
+        if batch.get(name):
+            ticket[name] = str(batch[name])
+    at = _time(batch.get("created_at"))
+    return ticket if at is None else ticket | {"created_at": at}
+
+
+def _text(data: Any, name: str) -> str:
+    value = data.get(name) if isinstance(data, dict) else None
+    if not isinstance(value, str) or not value:
+        raise BatchError(Fault(FaultKind.MALFORMED, f"the provider's answer has no {name}"))
+    return value
+
+
+def _time(value: Any) -> float | None:
+    """Seconds since the epoch, of seconds, milliseconds or a date."""
+    if isinstance(value, int | float):
+        return value / 1000 if value > 1e11 else float(value)
+    try:
+        return datetime.fromisoformat(value).timestamp() if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _count(counts: Mapping[str, Any], name: str) -> int | None:
+    value = counts.get(name)
+    return value if isinstance(value, int) else None
+
+
+def _errors(batch: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
+    """(code, message, line) of each error of the batch as a whole."""
+    found: list[tuple[str, str, int | None]] = []
+    said = batch.get("errors") or batch.get("error")
+    data = said.get("data", [said]) if isinstance(said, dict) else said if isinstance(said, list) else [said]
+    for error in data if isinstance(data, list) else []:
+        if isinstance(error, dict):
+            line = error.get("line")
+            message = str(error.get("message") or error.get("code") or "no reason given")
+            found.append((str(error.get("code") or ""), message, line if isinstance(line, int) else None))
+        elif error:
+            found.append(("", str(error), None))
+    return found
+
+
+def client(endpoint: Endpoint, transport: FileTransport, *, window: str = "24h") -> OpenaiBatches:
+    """For the endpoint's host, or for any server at an address of the user's."""
+    own = endpoint.backend == "openai" and not endpoint.base_url.startswith("https://api.openai.com/")
+    variant = GENERIC if own else VARIANTS.get(endpoint.host.name, GENERIC)
+    return OpenaiBatches(endpoint, transport, variant=variant, window=window)
