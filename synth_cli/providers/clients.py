@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -11,10 +11,13 @@ from synth_cli.core.ports import Client, Exchange, HttpCall, Transport, Transpor
 from synth_cli.core.reply import Answer, Fault, FaultKind, Reply
 from synth_cli.core.request import Request, Terms
 from synth_cli.providers import limits, sse
-from synth_cli.providers.direct import DirectTransport
 from synth_cli.providers.faults import fault_of, masked
 from synth_cli.providers.openai import READERS, BodyError, Encoder, StatedError, encoder
 from synth_cli.providers.resolve import Endpoint
+from synth_cli.spec.secrets import SHORTEST, is_secret_header
+
+if TYPE_CHECKING:
+    from synth_cli.providers.http import AiohttpTransport
 
 ENCODERS = 64
 """Terms whose encoders are kept; more than that are a row's own (tools per row), each used once."""
@@ -25,8 +28,12 @@ class HttpClient:
 
     def __init__(self, endpoint: Endpoint, transport: Transport | None = None) -> None:
         self._endpoint = endpoint
-        self._own = DirectTransport() if transport is None else None
-        self._transport: Transport = transport or self._own or DirectTransport()
+        self._own: AiohttpTransport | None = None
+        if transport is None:
+            from synth_cli.providers.http import AiohttpTransport
+
+            transport = self._own = AiohttpTransport()
+        self._transport = transport
         self._headers = headers(endpoint)
         self._chat, self._completion = endpoint.url(), endpoint.url(completion=True)
         self._dialect = limits.DIALECTS.get(endpoint.host.limits)
@@ -54,20 +61,26 @@ class HttpClient:
         stated = limits.read(headers, self._dialect, time.time()) if self._dialect is not None else None
         if status < 200 or status >= 300:
             fault = fault_of(status, headers, body, now=time.time(), secrets=self._secrets)
-            return Exchange(None, Answer(protocol, body) if body else None, fault, stated)
+            return Exchange(None, self._unusable(protocol, body) if body else None, fault, stated)
         try:
             if body[:1] != b"{" and sse.is_stream(headers.get("content-type", ""), body):
                 body = sse.assemble(body)
             reply = READERS[protocol](body)
         except sse.BrokenStreamError as error:
-            return Exchange(None, Answer(protocol, body), Fault(FaultKind.CONNECTION, str(error)), stated)
+            return Exchange(None, self._unusable(protocol, body), Fault(FaultKind.CONNECTION, str(error)), stated)
         except StatedError:
             fault = fault_of(status, headers, body, now=time.time(), secrets=self._secrets)
-            return Exchange(None, Answer(protocol, body), fault, stated)
+            return Exchange(None, self._unusable(protocol, body), fault, stated)
         except BodyError as error:
             fault = Fault(FaultKind.MALFORMED, masked(str(error), self._secrets), status)
-            return Exchange(None, Answer(protocol, body), fault, stated)
+            return Exchange(None, self._unusable(protocol, body), fault, stated)
         return Exchange(reply, Answer(protocol, body), None, stated)
+
+    def _unusable(self, protocol: str, body: bytes) -> Answer:
+        """A body that is kept only to be looked at: some servers repeat what they were sent, keys and all."""
+        for secret in self._secrets:
+            body = body.replace(secret.encode(), b"***")
+        return Answer(protocol, body)
 
     def _encoder(self, terms: Terms) -> Encoder:
         if len(self._encoders) >= ENCODERS:
@@ -126,4 +139,9 @@ def headers(endpoint: Endpoint) -> dict[str, str]:
 
 def secrets(endpoint: Endpoint) -> tuple[str, ...]:
     """What must not be shown when a server repeats it."""
-    return tuple(filter(None, (endpoint.api_key, *endpoint.headers.values())))
+    found = [endpoint.api_key or ""]
+    for name, value in endpoint.headers.items():
+        if is_secret_header(name):
+            # with and without the word before it: 'Bearer …'
+            found += [value, value.rpartition(" ")[2]]
+    return tuple(dict.fromkeys(secret for secret in found if len(secret) >= SHORTEST))

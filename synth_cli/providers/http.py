@@ -1,4 +1,4 @@
-"""HTTP over aiohttp, for what `direct` does not do (proxies, credentials in a URL): the only client import of it."""
+"""HTTP over aiohttp: the only client import of it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ class AiohttpTransport:
     `environ` holds the usual variables for proxies and certificate authorities; default: this process's.
     """
 
-    def __init__(self, limit: int = 256, *, environ: Mapping[str, str] | None = None) -> None:
-        self.limit = limit
+    def __init__(self, *, environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
         self._session: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | bool = True

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from synth_cli.core.ports import HttpCall, TransportError
-from synth_cli.providers.direct import DirectTransport
 from synth_cli.providers.http import AiohttpTransport
 from synth_cli.providers.proxies import CA_VARIABLES, proxy_for, tls_context
 
@@ -51,11 +50,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", [DirectTransport, AiohttpTransport])
 @pytest.mark.parametrize("name", [*CA_VARIABLES, None])
-def test_a_certificate_authority_of_ones_own_is_trusted(
-    certificate: Path, kind: type[DirectTransport | AiohttpTransport], name: str | None
-) -> None:
+def test_a_certificate_authority_of_ones_own_is_trusted(certificate: Path, name: str | None) -> None:
     """Named by any of the usual variables it is; without one the server is refused."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,7 +65,7 @@ def test_a_certificate_authority_of_ones_own_is_trusted(
         context.load_cert_chain(certificate)
         server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=context)
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        transport = kind(environ={name: str(certificate)} if name else {})
+        transport = AiohttpTransport(environ={name: str(certificate)} if name else {})
         try:
             if name:
                 assert (await transport.send(HttpCall("POST", url, body=b""))).body == b"hi"
@@ -83,12 +79,11 @@ def test_a_certificate_authority_of_ones_own_is_trusted(
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("kind", [DirectTransport, AiohttpTransport])
-def test_a_bundle_that_cannot_be_read_is_a_fault(kind: type[DirectTransport | AiohttpTransport]) -> None:
+def test_a_bundle_that_cannot_be_read_is_a_fault() -> None:
     """The message names what is wrong; nothing is sent unverified."""
 
     async def run() -> None:
-        transport = kind(environ={"SSL_CERT_FILE": "/nowhere/ca.pem"})
+        transport = AiohttpTransport(environ={"SSL_CERT_FILE": "/nowhere/ca.pem"})
         try:
             with pytest.raises(TransportError):
                 await transport.send(HttpCall("POST", "https://127.0.0.1:1/", body=b""))
