@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from synth_cli.cli.options import Json, Profile, Sets, Simulate, SpecFile
+from synth_cli.cli.options import Json, Profile, Sets, Simulate, SpecFile, StateDir
 
 
 def preview(
@@ -21,6 +21,7 @@ def preview(
     sets: Sets = None,
     profile: Profile = None,
     simulate: Simulate = False,
+    state_dir: StateDir = None,
     json: Json = False,
 ) -> int:
     """Show the requests of the first rows.
@@ -30,7 +31,7 @@ def preview(
     from synth_cli.run.options import RunOptions
     from synth_cli.run.preview import as_json, as_text, look
 
-    options = RunOptions(sets=tuple(sets or ()), profile=profile, simulate=simulate)
+    options = RunOptions(sets=tuple(sets or ()), profile=profile, simulate=simulate, state_dir=state_dir)
     looks = look(spec, options, rows=rows, only=row, ask=run, environ=os.environ)
     if json:
         sys.stdout.buffer.write(as_json(looks) + b"\n")

@@ -22,6 +22,7 @@ from synth_cli.core.ports import Exchange
 from synth_cli.core.reply import Answer, Fault, FaultKind
 from synth_cli.core.request import Request, Terms
 from synth_cli.providers import limits
+from synth_cli.providers.clients import secrets
 from synth_cli.providers.faults import fault_of, masked
 from synth_cli.providers.hosts import Structured
 from synth_cli.providers.lower import Lowered, instructed, lower
@@ -59,7 +60,7 @@ class LitellmClient:
         self._litellm = _litellm()
         name = "anthropic" if endpoint.backend == "anthropic" else "openai"
         self._dialect = limits.DIALECTS[name]
-        self._secrets = tuple(filter(None, (endpoint.api_key, *endpoint.headers.values())))
+        self._secrets = secrets(endpoint)
         self._last: tuple[Terms, Lowered] | None = None
 
     async def ask(self, request: Request) -> Exchange:

@@ -14,7 +14,7 @@ from synth_cli.core.events import Faulted, Outcome, Replied
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.request import Message
 from synth_cli.core.row import Context, Finished, Row, Sampled
-from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, standing
+from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, Unanswered, standing
 from synth_cli.outputs.candidate import Sink
 from synth_cli.report.causes import Causes
 from synth_cli.responses.shape import Shaper
@@ -132,6 +132,42 @@ class Second:
             "finish_reason": reply.finish_reason,
             "raw": outcome.answer.body.decode(errors="replace"),
         }
+
+
+    def given_up(self, *, tried: bool) -> Iterator[tuple[Row, Sampled, Fault | Invalid]]:
+        """What failed for good; with `tried` also what was asked and is not answered."""
+        for row, ids, refused in self.worksheet.rows(self.step):
+            if refused is not None:
+                yield row, Sampled(b"", 0, cause=refused), refused
+                continue
+            for sample, (id, history) in enumerate(zip(ids, self._histories(ids), strict=True)):
+                policy = self.policy
+                stands = standing(history, policy.judging(row, sample), policy.read, max_retries=policy.max_retries)
+                cause: Fault | Invalid | None = None
+                if isinstance(stands, Failed):
+                    cause = stands.cause
+                elif isinstance(stands, Unanswered) and tried:
+                    cause = history.faults[-1].fault if history.faults else stands.invalid
+                if cause is not None:
+                    yield row, Sampled(id, sample, cause=cause), cause
+
+    def _histories(self, ids: Sequence[bytes]) -> list[History]:
+        known = self.ledger.histories(ids)
+        return [known.get(id, NOTHING) for id in ids]
+
+
+def note_failures(second: Second, failed: Path, *, tried: bool) -> Counts:
+    """Writes failed.jsonl of a run that ended before all was asked; counts nothing but the failures."""
+    counts, row_before = Counts(), -1
+    with failed.open("wb") as failures:
+        for row, sampled, cause in second.given_up(tried=tried):
+            counts.failed += row.index != row_before
+            row_before = row.index
+            counts.causes.add(cause)
+            failures.write(second.failure(row, sampled, cause))
+    if not counts.failed:
+        failed.unlink()
+    return counts
 
 
 def words(cause: Fault | Invalid) -> str:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import assert_never
 
 from synth_cli.compile.plan import Plan
-from synth_cli.core.events import RoundClosed, RunClosed
+from synth_cli.core.events import Fact, RoundClosed, RunClosed
 from synth_cli.core.work import Ending
 from synth_cli.errors import AuthError, BelowFloor, BudgetReached, Interrupted, SynthError, Unfinished
 from synth_cli.report.figures import Report
 from synth_cli.report.live import Display
 from synth_cli.run.asking import ask
 from synth_cli.run.desk import Asked
+from synth_cli.run.finish import note_failures
+from synth_cli.run.halt import interrupting
 from synth_cli.run.opening import opened
 from synth_cli.run.options import RunOptions
 from synth_cli.run.publishing import Verdict, finish
@@ -52,17 +54,37 @@ def _advance(running: Running, environ: Mapping[str, str], display: Display) -> 
         try:
             asked = ask(wired, running, display, environ, chance=random.random)
             error = ended_by(asked, running.plan)
-            if error is None:
-                verdict = finish(wired, running)
-                error = verdict.error
+            with interrupting(again(running.plan)):
+                if error is None:
+                    verdict = finish(wired, running)
+                    error = verdict.error
+                elif not isinstance(error, Interrupted):
+                    hopeless = isinstance(error, BelowFloor | AuthError)
+                    verdict = Verdict(note_failures(wired.second, running.folder.failed_path, tried=hopeless))
         except SynthError as raised:
             error = raised
         code, now = code_of(error), time.time()
-        closing = [RunClosed(running.run, code, now)]
-        running.ledger.append([*closing, RoundClosed(running.round, now)] if code in FINISHED else closing)
+        part = running.options.limit is not None or verdict.counts.unasked > 0
+        running.ledger.append(closing(running, code, now, part=part))
         running.journal.write(f"exit {code}" + (f": {error.message}" if error is not None else ""))
         report = assemble(running, wired, asked, verdict, error=error, code=code, now=now)
     return Ended(report, write_report(running.folder, report), error)
+
+
+def closing(running: Running, code: int, now: float, *, part: bool) -> list[Fact]:
+    """The end of a run, and of its round when nothing is left to do.
+
+    A run of only a part of the job leaves a round that was open before it, with what that has spent and tried.
+    """
+    end: list[Fact] = [RunClosed(running.run, code, now)]
+    if code in FINISHED and not (part and running.continued):
+        end.append(RoundClosed(running.round, now))
+    return end
+
+
+def again(plan: Plan) -> str:
+    """What to do next when a run did not come to its end."""
+    return f"run again to go on: synth run {plan.loaded.path.name}"
 
 
 def code_of(error: SynthError | None) -> int:
@@ -77,7 +99,6 @@ def ended_by(asked: Asked, plan: Plan) -> SynthError | None:
     ending: Ending | None = asked.ending
     if ending is None:
         return None
-    again = f"run again to go on: synth run {plan.loaded.path.name}"
     match ending.why:
         case "fault":
             return AuthError(ending.message, hint="mend it and run again: what is answered stays answered")
@@ -87,9 +108,9 @@ def ended_by(asked: Asked, plan: Plan) -> SynthError | None:
                 hint="raise the budget and run again, or publish what is answered with --no-calls",
             )
         case "deadline":
-            return Unfinished(ending.message, hint=again)
+            return Unfinished(ending.message, hint=again(plan))
         case "stopped":
-            return Interrupted("stopped; everything answered is kept", signum=asked.signum or 2, hint=again)
+            return Interrupted("stopped; everything answered is kept", signum=asked.signum or 2, hint=again(plan))
         case "hopeless" | "on_failure":
             return BelowFloor(ending.message, hint="mend it and run again: what is answered stays answered")
         case _:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -20,6 +21,7 @@ from synth_cli.run.prepare import prepare
 from synth_cli.run.publishing import roll_forward
 from synth_cli.run.running import Running
 from synth_cli.run.wire import reachable
+from synth_cli.spec.secrets import hidden
 from synth_cli.stores.folder import StateFolder
 from synth_cli.stores.ledger import SqliteLedger
 
@@ -65,12 +67,13 @@ def _open(plan: Plan, options: RunOptions, state: StateFolder, ledger: SqliteLed
     journal.write(f"run {run} of {plan.name}, round {rounds.present_round}, epoch {epoch}")
     for note in notes:
         journal.write(note)
-    return Running(plan, options, state, folder, ledger, run, rounds.present_round, epoch, now, journal, notes)
+    present, continued = rounds.present_round, rounds.open
+    return Running(plan, options, state, folder, ledger, run, present, epoch, now, journal, continued, notes)
 
 
 def plan_json(plan: Plan, options: RunOptions) -> bytes:
     """What the run was asked to do, without secrets."""
-    said = {
+    said: dict[str, Any] = {
         "name": plan.name,
         "spec": str(plan.loaded.path),
         "effective": plan.loaded.effective(),
@@ -82,6 +85,8 @@ def plan_json(plan: Plan, options: RunOptions) -> bytes:
         "limits": asdict(plan.limits),
         "options": {key: value for key, value in asdict(options).items() if value not in (None, False, ())},
     }
+    if options.sets:
+        said["options"]["sets"] = [hidden(text, plan.loaded.secrets) for text in options.sets]
     return orjson.dumps(said, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import orjson
 
 from synth_cli.compile.requests import Drafter
-from synth_cli.core.events import RunClosed
 from synth_cli.core.reply import Fault
 from synth_cli.core.request import Request
 from synth_cli.core.row import Row
@@ -24,7 +23,7 @@ from synth_cli.run.asking import ask
 from synth_cli.run.explain import known, scratch
 from synth_cli.run.feed import Feed
 from synth_cli.run.finish import words
-from synth_cli.run.job import code_of, ended_by
+from synth_cli.run.job import closing, code_of, ended_by
 from synth_cli.run.opening import opened
 from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
@@ -110,8 +109,7 @@ def _answers(
             error = ended_by(asked, running.plan)
         except SynthError as raised:
             error = raised
-        # the job is not finished by a preview: its round stays open
-        running.ledger.append([RunClosed(running.run, code_of(error), time.time())])
+        running.ledger.append(closing(running, code_of(error), time.time(), part=True))
         if error is not None:
             raise error
         return {

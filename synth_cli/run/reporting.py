@@ -68,7 +68,9 @@ def rows_of(wired: Wired, asked: Asked, verdict: Verdict) -> Rows:
             causes=counts.causes.ranked(),
         )
     failed = passed.failed + passed.refused + asked.tally.failed
-    return Rows(read=passed.rows, failed=failed, reused=passed.answered)
+    return Rows(
+        read=passed.rows, failed=counts.failed or failed, reused=passed.answered, causes=counts.causes.ranked()
+    )
 
 
 def outputs_of(running: Running, verdict: Verdict) -> tuple[Output, ...]:

@@ -28,6 +28,8 @@ class Running:
     epoch: int
     started: float
     journal: Journal
+    continued: bool = False
+    """Whether the round was open before this run."""
     notes: tuple[str, ...] = ()
     """What people should know besides: warnings of the store."""
 

@@ -21,7 +21,7 @@ def _secret_places(node: Any, under: str = "") -> Iterator[tuple[dict[str, Any],
             hidden = (
                 name == "api_key"
                 or (under == "sql" and name == "url")
-                or (under == "headers" and _HEADER.search(name) is not None)
+                or (under == "headers" and is_secret_header(name))
                 or "webhook" in name
             )
             if hidden and isinstance(value, str):
@@ -41,6 +41,18 @@ def secrets_of(data: Any) -> frozenset[str]:
     for address in _addresses(data):
         found |= {*_passwords(address)}
     return frozenset(text for text in found if len(text) >= SHORTEST)
+
+
+def hidden(text: str, secrets: frozenset[str]) -> str:
+    """The text without the secrets that are in it."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def is_secret_header(name: str) -> bool:
+    """Whether a header of this name carries a secret."""
+    return _HEADER.search(name) is not None
 
 
 def _addresses(node: Any) -> Iterator[str]:

@@ -19,7 +19,8 @@ def query(source: Sql, folder: Path) -> Iterator[dict[str, Any]]:
     from sqlalchemy.exc import SQLAlchemyError
 
     url = _address(source.url, folder)
-    shown = url.render_as_string(hide_password=True)
+    # what drivers take behind the question mark may be a password too
+    shown = url.set(query={}).render_as_string(hide_password=True)
     try:
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     except SQLAlchemyError as error:
