@@ -1,9 +1,17 @@
-"""What the simulator did, for tests and the curious: by endpoint and outcome, and what it answered more than once."""
+"""What the simulator did, for tests and the curious: by endpoint and outcome, and what it answered more than once.
+
+A request is paid when the model worked for it, online or in a batch, whether or not its answer was sound and arrived.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
+
+PAID = 1
+TRIES = 9
+MOST_PAID = 255
+EXAMPLES = 10
 
 
 class Counts:
@@ -12,7 +20,19 @@ class Counts:
     At least the last `remember` contents are told apart, and at most twice as many.
     """
 
-    __slots__ = ("_old", "_young", "answered", "distinct", "in_flight", "outcomes", "peak", "remember", "tokens")
+    __slots__ = (
+        "_old",
+        "_young",
+        "again",
+        "answered",
+        "distinct",
+        "in_flight",
+        "outcomes",
+        "paid",
+        "peak",
+        "remember",
+        "tokens",
+    )
 
     def __init__(self, remember: int) -> None:
         self.remember = max(1, remember)
@@ -25,7 +45,10 @@ class Counts:
         self.distinct = 0
         self.peak = self.in_flight
         self.tokens = 0
-        # content → twice its tries, plus 1 once it was answered: half the memory of keeping the two apart
+        self.paid: Counter[int] = Counter()
+        self.again: list[str] = []
+        # content → its tries, how often it was paid (8 bits), and 1 once it was answered: a third of the memory of
+        # keeping them apart
         self._young: dict[int, int] = {}
         self._old: dict[int, int] = {}
 
@@ -39,11 +62,24 @@ class Counts:
 
     def turns(self, content: int) -> int:
         """How often this content was tried."""
-        return self.known(content) >> 1
+        return self.known(content) >> TRIES
 
     def turn(self, content: int) -> None:
         """Counts a try of this content."""
-        self.keep(content, self.known(content) + 2)
+        self.keep(content, self.known(content) + (1 << TRIES))
+
+    def pay(self, content: int, name: str = "") -> None:
+        """Counts that the model worked for this content; `name` is how a person knows it."""
+        known = self.known(content)
+        times = known >> PAID & MOST_PAID
+        if times:
+            self.paid[times] -= 1
+            if len(self.again) < EXAMPLES:
+                self.again.append(name or f"{content:016x}")
+        if times < MOST_PAID:
+            times += 1
+            self.keep(content, known + (1 << PAID))
+        self.paid[times] += 1
 
     def enter(self) -> None:
         self.in_flight += 1
@@ -62,7 +98,10 @@ class Counts:
             self.keep(content, known | 1)
 
     def snapshot(self) -> dict[str, Any]:
-        """`{endpoints: {chat: {answered: 3, "500": 1}}, requests, answered, distinct, repeated, …}`."""
+        """`{endpoints: {chat: {answered: 3, "500": 1}}, requests, answered, distinct, repeated, paid: {"1": 3}, …}`.
+
+        `paid` says how many contents were paid how often; `paid_again` names a few of those paid more than once.
+        """
         endpoints: dict[str, dict[str, int]] = {}
         for (endpoint, outcome), count in sorted(self.outcomes.items()):
             endpoints.setdefault(endpoint, {})[outcome] = count
@@ -73,6 +112,8 @@ class Counts:
             "distinct": self.distinct,
             "repeated": self.answered - self.distinct,
             "tokens": self.tokens,
+            "paid": {str(times): count for times, count in sorted(self.paid.items()) if count},
+            "paid_again": list(self.again),
             "in_flight": self.in_flight,
             "peak_in_flight": self.peak,
         }

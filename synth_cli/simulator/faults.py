@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from synth_cli.simulator.draw import Draw, mix, tag
+from synth_cli.simulator.model import Choice
 from synth_cli.simulator.settings import SHARES, Settings
 
 
@@ -39,3 +40,19 @@ def troubled(settings: Settings, content: int, turn: int) -> Trouble | None:
 
 def faultless(settings: Settings) -> bool:
     return not any(getattr(settings, name) for name in SHARES)
+
+
+def spoilt(choice: Choice, trouble: Trouble) -> Choice:
+    text = choice.text or ""
+    if trouble is Trouble.FILTER:
+        return Choice("", "content_filter", choice.reasoning_tokens, (), choice.reasoning, choice.reasoning_tokens)
+    half = max(1, (choice.tokens - choice.reasoning_tokens) // 2) + choice.reasoning_tokens
+    calls = tuple((name, function, given[: len(given) // 2]) for name, function, given in choice.tool_calls)
+    return Choice(
+        None if choice.text is None else text[: len(text) // 2],
+        "length",
+        half,
+        calls,
+        choice.reasoning,
+        choice.reasoning_tokens,
+    )

@@ -18,12 +18,12 @@ from typing import Any, Self
 import orjson
 from aiohttp import web
 
-from synth_cli.simulator import openai
-from synth_cli.simulator.asked import Refused
+from synth_cli.simulator import batch_openai, openai
+from synth_cli.simulator.asked import Refused, body_of
 from synth_cli.simulator.service import JSON, Handler, Routes, Service
 from synth_cli.simulator.settings import Settings
 
-PROTOCOLS: tuple[Callable[[Service], Routes], ...] = (openai.routes,)
+PROTOCOLS: tuple[Callable[[Service], Routes], ...] = (openai.routes, batch_openai.routes)
 """Each protocol's routes: another one is another module here."""
 LARGEST_BODY = 256 << 20
 SHUTDOWN = 1.0
@@ -59,7 +59,15 @@ def control(service: Service) -> Routes:
         service.reset()
         return web.Response(body=b"{}", content_type=JSON)
 
-    return {("GET", "/simulator/counts"): counts, ("POST", "/simulator/reset"): reset}
+    async def advance(request: web.BaseRequest) -> web.StreamResponse:
+        service.batches.advance(float(body_of(await request.read()).get("seconds", 0)))
+        return web.Response(body=b"{}", content_type=JSON)
+
+    return {
+        ("GET", "/simulator/counts"): counts,
+        ("POST", "/simulator/reset"): reset,
+        ("POST", "/simulator/advance"): advance,
+    }
 
 
 def requests(loop: asyncio.AbstractEventLoop) -> Callable[..., web.BaseRequest]:
@@ -87,13 +95,16 @@ class Simulator:
     async def __aenter__(self) -> Self:
         self._service = Service(self.settings)
         factory = requests(asyncio.get_running_loop())
-        server = web.Server(dispatcher(self._service), request_factory=factory, access_log=None)
+        dispatch = dispatcher(self._service)
+        self._service.batches.resume()
+        server = web.Server(dispatch, request_factory=factory, access_log=None)
         runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN)
         await runner.setup()
         try:
             await web.TCPSite(runner, self.host, self.port, backlog=4096).start()
         except OSError:
             await runner.cleanup()
+            await self._service.close()
             raise
         self._runner = runner
         self.port = runner.addresses[0][1]
@@ -105,6 +116,7 @@ class Simulator:
         if self._runner is not None and self._service is not None:
             self._service.closing.set()
             await self._runner.cleanup()
+            await self._service.close()
             self._runner = None
 
     @property
@@ -119,6 +131,11 @@ class Simulator:
         if self._service is None:
             raise RuntimeError("the simulator was never started")
         return self._service.counts.snapshot()
+
+    def advance(self, seconds: float) -> None:
+        """Moves the clock that batches live by."""
+        if self._service is not None:
+            self._service.batches.advance(seconds)
 
     def reset(self) -> None:
         """Counts, tries and limits anew."""

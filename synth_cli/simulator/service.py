@@ -9,21 +9,25 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 from typing import TypeAlias
 
 from aiohttp import web
 
 from synth_cli.simulator.asked import Asked, Refused
+from synth_cli.simulator.batches import Batches
 from synth_cli.simulator.counts import Counts
 from synth_cli.simulator.draw import Draw, mix, number_of
-from synth_cli.simulator.faults import Trouble, faultless, troubled
+from synth_cli.simulator.faults import Trouble, faultless, spoilt, troubled
 from synth_cli.simulator.limits import Limits, Refusal, spoken
 from synth_cli.simulator.model import Choice, Model
 from synth_cli.simulator.settings import HEADER, Settings
+from synth_cli.simulator.shelf import Shelf
 
 RAW_PREFIX = HEADER.encode()
 LOOK_AGAIN = 0.5
 JSON = "application/json"
+OTHER_KEYS = ("x-api-key", "api-key", "x-goog-api-key")
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -42,6 +46,7 @@ class Endpoint:
     read: Callable[[bytes], Sequence[Asked]]
     whole: Callable[[Sequence[Asked], Sequence[Choice], int], bytes]
     events: Callable[[Sequence[Asked], Sequence[Choice], int], Iterable[bytes]]
+    error: Callable[[Refused], bytes] = Refused.body
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,18 @@ class Plan:
     trouble: Trouble | None
     delay: float
 
+    @property
+    def paid(self) -> bool:
+        """Whether the model worked for it."""
+        return self.trouble is None or self.trouble in (
+            Trouble.RESET,
+            Trouble.MALFORMED,
+            Trouble.EMPTY,
+            Trouble.INVALID,
+            Trouble.LENGTH,
+            Trouble.FILTER,
+        )
+
 
 class Service:
     """The state behind the endpoints."""
@@ -66,6 +83,12 @@ class Service:
         self.counts = Counts(settings.remember)
         self.limits = Limits(settings, time.monotonic())
         self.closing = asyncio.Event()
+        self.shelf = Shelf(None if settings.folder is None else Path(settings.folder))
+        self.batches = Batches(settings, self.model, self.counts, self.shelf)
+
+    async def close(self) -> None:
+        await self.batches.close()
+        self.shelf.close()
 
     def reset(self) -> None:
         self.counts.reset()
@@ -82,6 +105,8 @@ class Service:
             if plan.delay:
                 await asyncio.sleep(plan.delay)
             outcome = plan.trouble.value if plan.trouble else "answered"
+            if plan.paid:
+                counts.pay(plan.content, plan.asked[0].user[:80])
             if plan.trouble is None:
                 counts.answer(plan.content, sum(choice.tokens for choice in plan.choices))
             return await self.respond(request, endpoint, plan)
@@ -89,7 +114,7 @@ class Service:
             outcome = refused.code or str(refused.status)
             return web.Response(
                 status=refused.status,
-                body=refused.body(),
+                body=endpoint.error(refused),
                 content_type=JSON,
                 headers={**self.limits.headers(), **refused.headers},
             )
@@ -99,8 +124,7 @@ class Service:
     def plan(self, request: web.BaseRequest, data: bytes, endpoint: Endpoint) -> Plan:
         """Raises `Refused`. What is refused has no part in the tries of its content, save for drawn faults."""
         settings, forced, forced_tries = self.settings_for(request)
-        if request.headers.get("Authorization") == "Bearer bad":
-            raise Refused(401, "Incorrect API key provided: bad.", code="invalid_api_key")
+        check_key(request)
         asked = endpoint.read(data)
         check_model(asked[0].model)
         content = number_of(data)
@@ -219,20 +243,10 @@ def reset(request: web.BaseRequest) -> web.StreamResponse:
     return web.Response()
 
 
-def spoilt(choice: Choice, trouble: Trouble) -> Choice:
-    text = choice.text or ""
-    if trouble is Trouble.FILTER:
-        return Choice("", "content_filter", choice.reasoning_tokens, (), choice.reasoning, choice.reasoning_tokens)
-    half = max(1, (choice.tokens - choice.reasoning_tokens) // 2) + choice.reasoning_tokens
-    calls = tuple((name, function, given[: len(given) // 2]) for name, function, given in choice.tool_calls)
-    return Choice(
-        None if choice.text is None else text[: len(text) // 2],
-        "length",
-        half,
-        calls,
-        choice.reasoning,
-        choice.reasoning_tokens,
-    )
+def check_key(request: web.BaseRequest) -> None:
+    headers = request.headers
+    if headers.get("Authorization") == "Bearer bad" or any(headers.get(name) == "bad" for name in OTHER_KEYS):
+        raise Refused(401, "Incorrect API key provided: bad.", code="invalid_api_key")
 
 
 def check_model(model: str) -> None:

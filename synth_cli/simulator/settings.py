@@ -18,7 +18,8 @@ class Settings:
     """All shares are between 0 and 1, drawn per request content and try; together they are at most 1.
 
     A request may carry its own seed, latency, jitter, output_tokens, retry_after, shares: `x-simulator-latency: 0.2`,
-    `x-simulator-share-500: 1` (the other shares are then 0). `x-simulator-fault: reset` asks for a certain fault (429,
+    `x-simulator-share-500: 1` (the other shares are then 0). A batch may carry its own `batch_…` likewise, in the
+    headers of the request that makes it or in its metadata. `x-simulator-fault: reset` asks for a certain fault (429,
     500, reset, stall, malformed, empty, invalid, length, filter), `x-simulator-fault-tries: 2` for so many tries only.
     """
 
@@ -42,15 +43,32 @@ class Settings:
     share_invalid: float = _setting(0.0, "Share of answers that break the schema, choice or pattern asked for.")
     share_length: float = _setting(0.0, "Share of answers cut off with finish_reason 'length'.")
     share_filter: float = _setting(0.0, "Share of answers withheld with finish_reason 'content_filter'.")
+    batch_seconds: float = _setting(0.0, "Seconds that a batch takes; 0: as fast as it can be worked off.")
+    batch_expire: float | None = _setting(None, "A batch expires when this share of its requests is done.")
+    batch_halt: float | None = _setting(None, "A batch stands still at this share of its requests; 0: it never moves.")
+    batch_refuse: bool = _setting(False, "Batches fail because their file is refused as a whole.")
+    batch_share_error: float = _setting(0.0, "Share of a batch's requests that end in an error of their own.")
+    batch_share_missing: float = _setting(0.0, "Share of a batch's requests without any result.")
+    batch_share_duplicate: float = _setting(0.0, "Share of a batch's results that are given twice.")
+    batch_share_unknown: float = _setting(0.0, "Share of a batch's results beside which stands one of an unknown id.")
+    batch_malformed: int = _setting(0, "So many results of a batch break off; not those of a request that came before.")
+    batch_shuffle: bool = _setting(False, "The results of a batch come in another order than its requests.")
+    batch_share_lost: float = _setting(0.0, "Share of submits whose connection is reset after the batch was made.")
+    batch_list_lag: float = _setting(0.0, "Seconds before a file or a batch is seen in lists.")
+    batch_first: int | None = _setting(None, "Only so many batches have the faults above, the first ones.")
+    batch_queued_tokens: int | None = _setting(None, "Tokens that all batches under way may ask; one above it fails.")
+    folder: str | None = _setting(None, "Where files and batches are kept for the next start; none: they are not.")
     remember: int = _setting(500_000, "How many request contents are told apart when counting repeated answers.")
 
     def __post_init__(self) -> None:
-        for name in SHARES:
-            if not 0 <= getattr(self, name) <= 1:
+        for name in (*SHARES, *BATCH_SHARES, "batch_share_lost", "batch_expire", "batch_halt"):
+            if not 0 <= (getattr(self, name) or 0) <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1, not {getattr(self, name)}")
         if sum(getattr(self, name) for name in SHARES) > 1.000001:
             raise ValueError("the shares of the faults are more than 1 together")
-        for name in ("latency", "jitter", "burst_seconds"):
+        if sum(getattr(self, name) for name in BATCH_SHARES) > 1.000001:
+            raise ValueError("the shares of what goes wrong in a batch are more than 1 together")
+        for name in ("latency", "jitter", "burst_seconds", "batch_seconds", "batch_list_lag", "batch_malformed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} cannot be negative")
         for name in ("requests_per_minute", "tokens_per_minute"):
@@ -80,7 +98,26 @@ class Settings:
 
 
 SHARES = tuple(each.name for each in fields(Settings) if each.name.startswith("share_"))
+BATCH_SHARES = ("batch_share_error", "batch_share_missing", "batch_share_duplicate", "batch_share_unknown")
+BATCH_FAULTS = (
+    *BATCH_SHARES,
+    "batch_expire",
+    "batch_halt",
+    "batch_refuse",
+    "batch_malformed",
+    "batch_shuffle",
+    "batch_share_lost",
+)
+"""What `batch_first` takes away from later batches."""
 OTHER_HEADERS = frozenset({HEADER + "fault", HEADER + "fault-tries"})
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise ValueError(text)
+    return text.lower() in ("true", "1")
+
+
 PER_REQUEST: Mapping[str, Any] = {
     "seed": int,
     "latency": float,
@@ -88,6 +125,15 @@ PER_REQUEST: Mapping[str, Any] = {
     "output_tokens": int,
     "retry_after": float,
     **dict.fromkeys(SHARES, float),
+    **dict.fromkeys(BATCH_SHARES, float),
+    "batch_seconds": float,
+    "batch_expire": float,
+    "batch_halt": float,
+    "batch_refuse": _truth,
+    "batch_malformed": int,
+    "batch_shuffle": _truth,
+    "batch_share_lost": float,
+    "batch_list_lag": float,
 }
 
 

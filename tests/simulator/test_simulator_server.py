@@ -301,6 +301,8 @@ def test_answers_are_counted_and_repeated_ones_told() -> None:
                 "answered": 3,
                 "distinct": 2,
                 "repeated": 1,
+                "paid": {"1": 1, "2": 1},
+                "paid_again": ["a"],
                 "in_flight": 0,
                 "peak_in_flight": 1,
             }
