@@ -121,13 +121,20 @@ class Opening:
     key: str
     step: str
     ids: tuple[bytes, ...]
-    """In a ledger's `marks` these are left out: `Ledger.ids_in` gives them, there may be 100,000."""
+    """In the order of the batch's file. In a ledger's `marks` these and the messages are left out, there may be
+    100,000: `Ledger.ids_in` and `Ledger.messages_in` give them."""
     at: float
     cost: float = 0.0
     """USD that its requests may cost at most: held against the budget until it is closed."""
     tokens: int = 0
     messages: Mapping[str, tuple[Message, ...]] = field(default_factory=dict)
     """Id in hex → what is sent for it, where that is not what its row renders to (a re-ask with feedback)."""
+    requests: int = 0
+    """How many ids there are."""
+    queued: int = 0
+    """Input tokens, estimated: held against what the provider lets wait at once."""
+    place: str = ""
+    """The provider and address that it is sent to: elsewhere nobody knows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +143,14 @@ class Opened:
 
     key: str
     ticket: Mapping[str, Any]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """Whether it was submitted is not known, and the provider did not list it at this time; its list may lag."""
+
+    key: str
     at: float
 
 
@@ -150,6 +165,16 @@ class Closed:
 
 Outcome: TypeAlias = Replied | Faulted
 Mark: TypeAlias = (
-    RoundOpened | RoundClosed | RunOpened | RunClosed | Reserved | Publishing | Published | Opening | Opened | Closed
+    RoundOpened
+    | RoundClosed
+    | RunOpened
+    | RunClosed
+    | Reserved
+    | Publishing
+    | Published
+    | Opening
+    | Opened
+    | Sought
+    | Closed
 )
 Fact: TypeAlias = Outcome | Mark

@@ -256,7 +256,19 @@ class Ledger(Protocol):
         """What is known of these requests; those never heard of are missing."""
 
     def marks(self) -> Iterator[Fact]:
-        """Every fact that is not about a single request, oldest first."""
+        """Every fact that is not about a single request, oldest first; openings without their ids and messages."""
+
+    def ids_in(self, key: str) -> Iterator[bytes]:
+        """The ids of the opening `key`, in its order."""
+
+    def messages_in(self, key: str, ids: Sequence[bytes]) -> Mapping[bytes, tuple[Message, ...]]:
+        """What the opening `key` sends for those of these requests for which it is not what their rows render to."""
+
+    def pending(self, ids: Sequence[bytes]) -> set[bytes]:
+        """Those of these requests that are in an opening that is not closed."""
+
+    def outcomes_in(self, key: str, ids: Sequence[bytes]) -> set[bytes]:
+        """Those of these requests of which an outcome says that it came in the batch `key`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from synth_cli.core.events import (
     RoundOpened,
     RunClosed,
     RunOpened,
+    Sought,
 )
 
 
@@ -41,6 +42,8 @@ class Pending:
 
     opening: Opening
     opened: Opened | None = None
+    sought: float | None = None
+    """When the provider was first asked for it in vain (seconds since the epoch)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,14 @@ class Rounds:
         return self.round if self.open else self.round + 1
 
     def reserved(self, round: int, *, besides: int = 0) -> tuple[float, int]:
-        """(USD, tokens) that runs of a round still hold: what those that died may have spent unseen."""
+        """(USD, tokens) that a round still holds: what runs of it that died may have spent unseen, and what open
+        work may cost at most, which is counted in the latest round, or the next: there it will be collected."""
         holding = [run for run in self.runs if run.round == round and run.run != besides]
-        return sum(run.reserved_cost for run in holding), sum(run.reserved_tokens for run in holding)
+        cost, tokens = sum(run.reserved_cost for run in holding), sum(run.reserved_tokens for run in holding)
+        if round >= self.round:
+            cost += sum(pending.opening.cost for pending in self.pending.values())
+            tokens += sum(pending.opening.tokens for pending in self.pending.values())
+        return cost, tokens
 
 
 def fold_marks(marks: Iterable[Fact]) -> Rounds:
@@ -102,10 +110,16 @@ def fold_marks(marks: Iterable[Fact]) -> Rounds:
                 publishing, published = None, publishing or published
             case Opening():
                 pending[mark.key] = Pending(mark)
-            case Opened() if mark.key in pending:
-                pending[mark.key] = replace(pending[mark.key], opened=mark)
+            case Opened() | Sought() if mark.key in pending:
+                pending[mark.key] = _heard(pending[mark.key], mark)
             case Closed():
                 pending.pop(mark.key, None)
             case _:
                 pass
     return Rounds(round, epoch, is_open, tuple(runs.values()), publishing, published, pending)
+
+
+def _heard(pending: Pending, mark: Opened | Sought) -> Pending:
+    if isinstance(mark, Opened):
+        return replace(pending, opened=mark)
+    return pending if pending.sought is not None else replace(pending, sought=mark.at)

@@ -9,11 +9,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from synth_cli.core.events import Fact, Faulted, Mark, Outcome, Replied, RoundOpened, RunOpened
+import orjson
+
+from synth_cli.core.events import Closed, Fact, Faulted, Mark, Opening, Outcome, Replied, RoundOpened, RunOpened
 from synth_cli.core.figures import Latency, Traffic, latency_of
 from synth_cli.core.reply import FaultKind, Usage
+from synth_cli.core.request import ID_BYTES, Message
 from synth_cli.core.rounds import Rounds, fold_marks
 from synth_cli.core.state import History, fold
+from synth_cli.stores.among import Among
 from synth_cli.stores.facts import (
     FAULT_KINDS,
     FAULTED,
@@ -52,7 +56,11 @@ class SqliteLedger:
         self.path = path
         self._connection, self.warnings = connect(path, read_only=read_only)
         self._run = 0
-        self._round = self.standing().present_round
+        standing = self.standing()
+        self._round = standing.present_round
+        self._open = set(standing.pending)
+        self._among: Among | None = None
+        """The ids of what is open, once they were asked for."""
         ((self._placed,),) = self._query("SELECT value FROM meta WHERE key = 'placed'")
         self._late: dict[int, list[int]] = {}
         """Where the outcomes are that `places` does not know yet: key → seqs."""
@@ -92,6 +100,14 @@ class SqliteLedger:
                 raise
         if ids:
             self._note(ids, last)
+        for fact in facts:
+            if isinstance(fact, Opening):
+                self._open.add(fact.key)
+                if self._among is not None:
+                    self._among.add(b"".join(fact.ids))
+            elif isinstance(fact, Closed) and fact.key in self._open:
+                self._open.remove(fact.key)
+                self._among = None
 
     def _insert(self, columns: str) -> str:
         marks = ", ".join("?" * (columns.count(",") + 1))
@@ -99,11 +115,20 @@ class SqliteLedger:
 
     def _mark(self, marks: Iterable[Mark]) -> None:
         for fact in marks:
-            self._connection.execute("INSERT INTO marks (kind, body) VALUES (?, ?)", mark_values(fact))
-            if isinstance(fact, RunOpened):
+            seq = self._connection.execute("INSERT INTO marks (kind, body) VALUES (?, ?)", mark_values(fact)).lastrowid
+            if isinstance(fact, Opening):
+                self._opening(fact, seq)
+            elif isinstance(fact, RunOpened):
                 self.begin(fact.round, fact.run)
             elif isinstance(fact, RoundOpened):
                 self.begin(fact.round, self._run)
+
+    def _opening(self, opening: Opening, seq: int | None) -> None:
+        self._connection.execute("INSERT INTO openings VALUES (?, ?, ?)", (seq, opening.key, b"".join(opening.ids)))
+        self._connection.executemany(
+            "INSERT INTO reasked VALUES (?, ?, ?)",
+            ((seq, bytes.fromhex(id), orjson.dumps(messages)) for id, messages in opening.messages.items()),
+        )
 
     def _note(self, ids: Sequence[bytes], last: int) -> None:
         late = self._late
@@ -148,14 +173,18 @@ class SqliteLedger:
 
     def _outcomes(self, ids: Sequence[bytes]) -> list[Values]:
         """The rows of these ids, and of any that share their keys, oldest first."""
+        return self._look_up(f"SELECT {OUTCOMES} FROM outcomes WHERE seq IN", self._seqs(ids))
+
+    def _seqs(self, ids: Sequence[bytes]) -> list[int]:
+        """Where the outcomes of these ids are, and of any that share their keys, oldest first."""
         keys = _keys(ids)
         late = self._late
         seqs = {seq for key in keys if key in late for seq in late[key]} if late else set()
         if self._placed:
-            seqs.update([seq for (seq,) in self._among("SELECT seq FROM places WHERE key IN", keys)])
-        return self._among(f"SELECT {OUTCOMES} FROM outcomes WHERE seq IN", sorted(seqs)) if seqs else []
+            seqs.update([seq for (seq,) in self._look_up("SELECT seq FROM places WHERE key IN", keys)])
+        return sorted(seqs)
 
-    def _among(self, statement: str, parameters: Sequence[int]) -> list[Values]:
+    def _look_up(self, statement: str, parameters: Sequence[int | bytes]) -> list[Values]:
         found: list[Values] = []
         for start in range(0, len(parameters), CHUNK):
             chunk = parameters[start : start + CHUNK]
@@ -163,9 +192,43 @@ class SqliteLedger:
         return found
 
     def marks(self) -> Iterator[Fact]:
-        """Every fact that is not about a single request, oldest first."""
+        """Every fact that is not about a single request, oldest first; openings without their ids and messages."""
         for kind, body in self._query("SELECT kind, body FROM marks ORDER BY seq"):
             yield mark(kind, body)
+
+    def ids_in(self, key: str) -> Iterator[bytes]:
+        """The ids of the opening `key`, in its order."""
+        ids = self._ids(key)
+        for start in range(0, len(ids), ID_BYTES):
+            yield ids[start : start + ID_BYTES]
+
+    def _ids(self, key: str) -> bytes:
+        found = self._query("SELECT ids FROM openings WHERE key = ?", (key,))
+        return found[0][0] if found else b""
+
+    def messages_in(self, key: str, ids: Sequence[bytes]) -> Mapping[bytes, tuple[Message, ...]]:
+        """What the opening `key` sends for those of these requests for which it is not what their rows render to."""
+        found = self._query("SELECT seq FROM openings WHERE key = ?", (key,))
+        if not found:
+            return {}
+        rows = self._look_up(f"SELECT id, messages FROM reasked WHERE opening = {found[0][0]} AND id IN", ids)
+        return {id: tuple(orjson.loads(messages)) for id, messages in rows}
+
+    def pending(self, ids: Sequence[bytes]) -> set[bytes]:
+        """Those of these requests that are in an opening that is not closed."""
+        if not self._open:
+            return set()
+        if self._among is None:
+            self._among = Among()
+            for key in self._open:
+                self._among.add(self._ids(key))
+        return self._among.of(ids)
+
+    def outcomes_in(self, key: str, ids: Sequence[bytes]) -> set[bytes]:
+        """Those of these requests of which an outcome says that it came in the batch `key`."""
+        wanted, seqs = set(ids), self._seqs(ids)
+        rows = self._look_up("SELECT id, batch FROM outcomes WHERE seq IN", seqs)
+        return {id for id, batch in rows if batch == key and id in wanted}
 
     def standing(self) -> Rounds:
         """Rounds, runs and what is still open, as of now."""

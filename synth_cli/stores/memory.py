@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from synth_cli.core.events import Fact, Faulted, Outcome, Replied, RoundOpened, RunOpened
+from synth_cli.core.events import Fact, Faulted, Opening, Outcome, Replied, RoundOpened, RunOpened
 from synth_cli.core.figures import Traffic, traffic_of
+from synth_cli.core.request import Message
 from synth_cli.core.rounds import Rounds, fold_marks
 from synth_cli.core.state import History, fold
 
@@ -17,6 +19,7 @@ class MemoryLedger:
         self.warnings: tuple[str, ...] = ()
         self._outcomes: list[tuple[Outcome, int, int]] = []
         self._marks: list[Fact] = []
+        self._openings: dict[str, Opening] = {}
         self._run = 0
         self._round = 1
 
@@ -27,6 +30,10 @@ class MemoryLedger:
         for fact in facts:
             if isinstance(fact, Replied | Faulted):
                 self._outcomes.append((fact, self._run, self._round))
+                continue
+            if isinstance(fact, Opening):
+                self._openings[fact.key] = fact
+                self._marks.append(replace(fact, ids=(), messages={}))
                 continue
             self._marks.append(fact)
             if isinstance(fact, RunOpened):
@@ -47,6 +54,21 @@ class MemoryLedger:
 
     def marks(self) -> Iterator[Fact]:
         yield from tuple(self._marks)
+
+    def ids_in(self, key: str) -> Iterator[bytes]:
+        if key in self._openings:
+            yield from self._openings[key].ids
+
+    def messages_in(self, key: str, ids: Sequence[bytes]) -> Mapping[bytes, tuple[Message, ...]]:
+        messages = self._openings[key].messages if key in self._openings else {}
+        return {id: messages[id.hex()] for id in ids if id.hex() in messages}
+
+    def pending(self, ids: Sequence[bytes]) -> set[bytes]:
+        held = {id for key in self.standing().pending for id in self._openings[key].ids}
+        return held.intersection(ids)
+
+    def outcomes_in(self, key: str, ids: Sequence[bytes]) -> set[bytes]:
+        return {outcome.id for outcome, _, _ in self._outcomes if outcome.batch == key}.intersection(ids)
 
     def standing(self) -> Rounds:
         return fold_marks(self._marks)

@@ -6,6 +6,9 @@ walk through their overflow pages.
 `places` says where the outcomes of a request are, by the first 8 bytes of its id. Ids are hashes, so an index dirties
 a page of its own for nearly every row: kept up with each commit it costs as much as the log itself (8 of 18 µs a row
 at 100,000 rows). It is therefore filled thousands of rows at a time; `placed` in `meta` says up to which one.
+
+`openings` keeps the ids of a batch, one behind the other, and `reasked` what it sends for those of its requests that
+do not send what their rows render to. `opening` there is the `seq` of the mark.
 """
 
 from __future__ import annotations
@@ -18,25 +21,41 @@ from pathlib import Path
 from synth_cli.errors import SetupError, UsageError
 from synth_cli.stores.filesystem import network_type
 
-VERSION = 1
+VERSION = 2
 OUTCOMES = (
     "id, step, round, attempt, fault, at, latency, model, finish_reason, input_tokens, output_tokens, cached_tokens, "
-    "cache_written_tokens, reasoning_tokens, cost, spent, spent_tokens, status, retry_after, protocol, message, "
-    "messages, body"
+    "cache_written_tokens, reasoning_tokens, cost, spent, spent_tokens, batch, status, retry_after, protocol, "
+    "message, messages, body"
 )
 """What is read of an outcome; a reply is one without a fault."""
-TABLES = """
+BATCHES = """
+CREATE TABLE openings (seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, ids BLOB NOT NULL);
+CREATE TABLE reasked (
+    opening INTEGER NOT NULL, id BLOB NOT NULL, messages BLOB NOT NULL, PRIMARY KEY (opening, id)
+) WITHOUT ROWID;
+"""
+TABLES = f"""
 CREATE TABLE outcomes (
     seq INTEGER PRIMARY KEY, id BLOB NOT NULL, step TEXT NOT NULL, run INTEGER NOT NULL, round INTEGER NOT NULL,
     attempt INTEGER NOT NULL, fault TEXT, at REAL NOT NULL, latency REAL NOT NULL, model TEXT, finish_reason TEXT,
     input_tokens INTEGER, output_tokens INTEGER, cached_tokens INTEGER, cache_written_tokens INTEGER,
-    reasoning_tokens INTEGER, cost REAL, spent REAL, spent_tokens INTEGER NOT NULL, status INTEGER, retry_after REAL,
-    protocol TEXT, message TEXT, messages BLOB, body BLOB
+    reasoning_tokens INTEGER, cost REAL, spent REAL, spent_tokens INTEGER NOT NULL, batch TEXT, status INTEGER,
+    retry_after REAL, protocol TEXT, message TEXT, messages BLOB, body BLOB
 );
 CREATE TABLE places (key INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (key, seq)) WITHOUT ROWID;
 CREATE TABLE marks (seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, body BLOB NOT NULL);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+{BATCHES}"""
+UPGRADE = f"""
+ALTER TABLE outcomes ADD COLUMN batch TEXT;
+{BATCHES}
+UPDATE meta SET value = 2 WHERE key = 'version'
 """
+"""From version 1, which knew no batches. A body of more than a page then lies before `batch`: slower, not wrong."""
+SHOWN = "CREATE TEMP VIEW outcomes AS SELECT *, NULL AS batch FROM main.outcomes;" + BATCHES.replace(
+    "CREATE TABLE", "CREATE TEMP TABLE"
+)
+"""The same for who may only read."""
 WAIT_SECONDS = 30.0
 CACHE_KIB = 8192
 
@@ -56,7 +75,8 @@ def connect(path: Path, *, read_only: bool = False) -> tuple[sqlite3.Connection,
                 _create(connection)
             else:
                 _snapshot(connection)
-            _check_version(connection, path)
+            if _version(connection, path) < VERSION:
+                _upgrade(connection, read_only=read_only)
         except BaseException:
             connection.close()
             raise
@@ -86,20 +106,34 @@ def _create(connection: sqlite3.Connection) -> None:
         return
     connection.execute("BEGIN IMMEDIATE")
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-        for statement in TABLES.split(";"):
-            connection.execute(statement)
+        _execute(connection, TABLES)
         connection.execute("INSERT INTO meta VALUES ('version', ?), ('placed', 0)", (VERSION,))
     connection.execute("COMMIT")
 
 
-def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+def _upgrade(connection: sqlite3.Connection, *, read_only: bool) -> None:
+    if read_only:
+        _execute(connection, SHOWN)
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    _execute(connection, UPGRADE)
+    connection.execute("COMMIT")
+
+
+def _execute(connection: sqlite3.Connection, script: str) -> None:
+    for statement in script.split(";"):
+        connection.execute(statement)
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
     found = connection.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
-    version = found[0] if found else 0
+    version: int = found[0] if found else 0
     if version > VERSION:
         raise UsageError(
             f"{path} was written by a newer synth (ledger version {version}, this one reads up to {VERSION})",
             hint="run: pip install --upgrade synth-cli; or start afresh elsewhere with --state-dir",
         )
+    return version
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import pytest
 
 from synth_cli.core.events import (
+    Closed,
     Faulted,
     Opened,
     Opening,
@@ -148,7 +149,7 @@ def test_marks_keep_their_order_among_outcomes(ledger: AnyLedger) -> None:
 
 def test_standing_is_what_the_marks_amount_to(ledger: AnyLedger) -> None:
     """Round, runs, unfinished publication and open work can be asked for."""
-    opening = Opening("k", "main", (A, B), 3.0)
+    opening = Opening("k", "main", (), 3.0)
     publishing = Publishing(1, {"a": "b"}, {"rows": 2})
     ledger.append([RoundOpened(1, 4, 1.0), RunOpened(1, 1, "runs/1", 1.0, True), opening, publishing])
     ledger.append([Opened("k", {"batch": "x"}, 4.0)])
@@ -225,3 +226,58 @@ def test_ledgers_do_not_share(make: Callable[[], AnyLedger]) -> None:
     one, other = make(), make()
     one.append([replied(A), RoundOpened(1, 0, 1.0)])
     assert (dict(other.histories([A])), list(other.marks())) == ({}, [])
+
+
+def test_what_is_open_elsewhere_is_pending_until_it_is_closed(ledger: AnyLedger) -> None:
+    """Requests of open batches are told from others, whatever was opened, closed or opened again between."""
+    assert ledger.pending([A, B]) == set()
+    ledger.append([Opening("one", "main", (A, B), 1.0)])
+    assert ledger.pending([A, B, C, LIKE_A]) == {A, B}
+    ledger.append([Opening("two", "main", (C,), 2.0), Opened("one", {}, 2.5)])
+    assert ledger.pending([LIKE_A, C, A]) == {A, C}
+    ledger.append([Closed("one", "expired", 3.0), Closed("one", "expired", 3.5), Closed("never", "absent", 3.5)])
+    assert ledger.pending([A, B, C]) == {C}
+    ledger.append([Closed("two", "collected", 4.0), Opening("three", "main", (B,), 5.0)])
+    assert ledger.pending([A, B, C]) == {B}
+
+
+def test_thousands_of_pending_requests_are_told_apart(ledger: AnyLedger) -> None:
+    """Many batches of many requests, opened one after the other, hold exactly theirs."""
+    ids = [number.to_bytes(8, "little") * 2 for number in range(6000)]
+    for batch in range(5):
+        ledger.append([Opening(f"{batch}", "main", tuple(ids[batch * 1000 : (batch + 1) * 1000]), 1.0)])
+        assert ledger.pending(ids) == set(ids[: (batch + 1) * 1000])
+    ledger.append([Closed("2", "collected", 2.0)])
+    assert ledger.pending(ids) == {*ids[:2000], *ids[3000:5000]}
+
+
+def test_what_an_opening_holds(ledger: AnyLedger) -> None:
+    """Its ids come back in order, and the messages that it sends for some of them; an unknown one holds nothing."""
+    messages = {A.hex(): ({"role": "user", "content": "again"},)}
+    ledger.append([Opening("k", "main", (C, A, B), 3.0, messages=messages), Opening("other", "main", (C,), 3.0)])
+    assert (
+        list(ledger.ids_in("k")),
+        ledger.messages_in("k", [B, A, LIKE_A]),
+        list(ledger.ids_in("never")),
+        ledger.messages_in("never", [A]),
+    ) == ([C, A, B], {A: messages[A.hex()]}, [], {})
+
+
+def test_which_outcomes_came_in_a_batch(ledger: AnyLedger) -> None:
+    """Replies and faults of that batch count, those of others and of no batch do not."""
+    ledger.append([replied(A, batch="k"), faulted(B, TIMEOUT, batch="k"), replied(C, batch="other")])
+    ledger.append([replied(A, 2, batch="other"), replied(LIKE_A)])
+    assert (
+        ledger.outcomes_in("k", [A, B, C, LIKE_A]),
+        ledger.outcomes_in("other", [A, B, C, LIKE_A]),
+        ledger.outcomes_in("k", [B, LIKE_A]),
+    ) == ({A, B}, {A, C}, {B})
+
+
+def test_what_a_round_spent_includes_what_is_open(ledger: AnyLedger) -> None:
+    """An open batch holds its worst case until it is closed; then only what its outcomes used counts."""
+    ledger.append([RoundOpened(1, 0, 1.0), RunOpened(1, 1, "runs/1", 1.0), Opening("k", "main", (A, B), 2.0, 4.0, 40)])
+    assert ledger.spent(1) == (4.0, 40)
+    ledger.append([replied(A, spent=0.5, spent_tokens=7, batch="k")])
+    ledger.append([faulted(B, TIMEOUT, spent=0.25, spent_tokens=2, batch="k"), Closed("k", "collected", 3.0)])
+    assert ledger.spent(1) == (0.75, 9)

@@ -13,6 +13,7 @@ from synth_cli.core.events import (
     RoundOpened,
     RunClosed,
     RunOpened,
+    Sought,
 )
 from synth_cli.core.rounds import Pending, Rounds, Run, fold_marks
 
@@ -78,3 +79,19 @@ def test_work_elsewhere_is_pending_until_it_is_closed() -> None:
     opened = Opened("two", {"id": "b"}, 2.0)
     rounds = fold_marks([one, two, three, opened, Closed("three", "collected", 3.0)])
     assert rounds.pending == {"one": Pending(one), "two": Pending(two, opened)}
+
+
+def test_when_it_was_first_sought_in_vain_is_kept() -> None:
+    """Later searches change nothing: how long it has been missing counts from the first."""
+    opening = Opening("one", "main", (), 1.0)
+    rounds = fold_marks([opening, Sought("one", 5.0), Sought("one", 9.0), Sought("other", 9.0)])
+    assert rounds.pending == {"one": Pending(opening, sought=5.0)}
+
+
+def test_open_work_is_held_in_the_round_that_will_collect_it() -> None:
+    """What it may cost counts in the latest round and in the next, until it is closed; in no earlier one."""
+    marks = [ROUND, Opening("one", "main", (), 1.0, 2.0, 20), RoundClosed(1, 2.0), RoundOpened(2, 0, 3.0)]
+    rounds = fold_marks([*marks, Opening("two", "main", (), 4.0, 0.5, 5)])
+    done = fold_marks([*marks, Closed("one", "expired", 5.0)])
+    assert [rounds.reserved(round) for round in (1, 2, 3)] == [(0, 0), (2.5, 25), (2.5, 25)]
+    assert done.reserved(2) == (0, 0)

@@ -21,6 +21,7 @@ from synth_cli.core.events import (
     RoundOpened,
     RunClosed,
     RunOpened,
+    Sought,
 )
 from synth_cli.core.reply import Answer, Fault, FaultKind, Usage
 from synth_cli.stores.ledger import SqliteLedger
@@ -45,6 +46,7 @@ OUTCOMES: list[Fact] = [
             {"role": "user", "content": [{"type": "text", "text": "schön 🙂"}]},
             {"role": "assistant", "content": None},
         ),
+        "key-1",
     ),
     Replied(ID, "main", 1, Answer("openai", b""), 0.0, 0.0, usage=Usage(), cost=0.0, spent=0.0, messages=()),
     Faulted(ID, "main", 2, Fault(FaultKind.TIMEOUT, "no answer within 600 s"), 2.5),
@@ -58,6 +60,7 @@ OUTCOMES: list[Fact] = [
         Answer("openai", b"<html>"),
         0.004,
         17,
+        "key-1",
     ),
 ]
 MARKS: list[Fact] = [
@@ -68,8 +71,9 @@ MARKS: list[Fact] = [
     Reserved(7, 0.1 + 0.2, 12_345_678_901),
     Publishing(7, {"/a/candidate.jsonl": "/b/out.jsonl"}, {"rows": 3, "simulated": False, "limit": None}),
     Published(7),
-    Opening("key-1", "main", (ID, ID[::-1]), 7.5),
+    Opening("key-1", "main", (), 7.5, 0.1 + 0.2, 500, {}, 2, 90, "openai https://example.org/v1"),
     Opened("key-1", {"batch": "b_1", "files": ["f_1"]}, 8.5),
+    Sought("key-1", 8.75),
     Closed("key-1", "collected", 9.5),
 ]
 
@@ -94,3 +98,16 @@ def test_marks_come_back_as_they_were(tmp_path: Path) -> None:
         ledger.append(MARKS)
     with SqliteLedger(tmp_path / "ledger.sqlite") as ledger:
         assert list(ledger.marks()) == MARKS
+
+
+def test_what_an_opening_holds_is_kept_apart(tmp_path: Path) -> None:
+    """Its ids and messages come back equal, when asked for."""
+    messages = ({"role": "user", "content": "schön 🙂"}, {"role": "assistant", "content": None})
+    with SqliteLedger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.append([Opening("key-1", "main", (ID[::-1], ID), 7.5, messages={ID.hex(): messages})])
+    with SqliteLedger(tmp_path / "ledger.sqlite") as ledger:
+        assert (
+            list(ledger.marks()),
+            list(ledger.ids_in("key-1")),
+            ledger.messages_in("key-1", [ID[::-1], ID]),
+        ) == ([Opening("key-1", "main", (), 7.5)], [ID[::-1], ID], {ID: messages})

@@ -7,11 +7,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from synth_cli.core.events import Replied, RoundClosed, RoundOpened, RunOpened
+from synth_cli.core.events import Opening, Replied, RoundClosed, RoundOpened, RunOpened
 from synth_cli.core.reply import Answer
 from synth_cli.core.state import History
 from synth_cli.errors import SetupError, UsageError
@@ -117,6 +118,55 @@ def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="written by a newer synth") as caught:
         SqliteLedger(path)
     assert "pip install --upgrade" in caught.value.hint
+
+
+def as_version_1(path: Path, facts: list[Replied]) -> None:
+    """A ledger as it was before there were batches."""
+    with SqliteLedger(path) as ledger:
+        ledger.append([RoundOpened(1, 0, 1.0), *facts])
+    with sqlite3.connect(path) as connection:
+        for statement in (
+            "ALTER TABLE outcomes DROP COLUMN batch",
+            "DROP TABLE openings",
+            "DROP TABLE reasked",
+            "UPDATE meta SET value = 1 WHERE key = 'version'",
+        ):
+            connection.execute(statement)
+    connection.close()
+
+
+def test_a_ledger_of_version_1_goes_on(tmp_path: Path) -> None:
+    """It is raised in place with all its facts, and takes batches from then on."""
+    path = tmp_path / "ledger.sqlite"
+    as_version_1(path, [replied(1)])
+    in_batch = replace(replied(2), batch="k")
+    for _ in range(2):
+        with SqliteLedger(path) as ledger:
+            assert (ledger.attempts(replied(1).id), list(ledger.marks())) == ((replied(1),), [RoundOpened(1, 0, 1.0)])
+    with SqliteLedger(path) as ledger:
+        ledger.append([Opening("k", "main", (in_batch.id,), 2.0), in_batch])
+    with SqliteLedger(path) as ledger:
+        ids = [replied(1).id, in_batch.id]
+        assert (ledger.attempts(in_batch.id), ledger.pending(ids), ledger.outcomes_in("k", ids)) == (
+            (in_batch,),
+            {in_batch.id},
+            {in_batch.id},
+        )
+
+
+def test_a_ledger_of_version_1_can_be_read_as_it_is(tmp_path: Path) -> None:
+    """Who only reads does not change the file, and finds everything."""
+    path = tmp_path / "ledger.sqlite"
+    as_version_1(path, [replied(1)])
+    before = path.read_bytes()
+    with SqliteLedger(path, read_only=True) as ledger:
+        assert (ledger.attempts(replied(1).id), ledger.traffic().replies, ledger.pending([replied(1).id])) == (
+            (replied(1),),
+            1,
+            set(),
+        )
+        assert (list(ledger.ids_in("k")), ledger.outcomes_in("k", [replied(1).id])) == ([], set())
+    assert path.read_bytes() == before
 
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
