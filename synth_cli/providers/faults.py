@@ -13,6 +13,7 @@ import orjson
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.providers.limits import duration
 
+LONGEST_WAIT = 86_400.0
 SHOWN = 600
 """Characters of a provider's message that are kept."""
 
@@ -181,6 +182,10 @@ def _said(body: bytes) -> _Said:
         data = data[0]
     if not isinstance(data, dict):
         return _Said(str(data), "", None, None)
+    choices = data.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict) and choices[0].get("error"):
+        # OpenRouter: the provider behind it broke off
+        data = choices[0]
     error = next((data[key] for key in ("error", "detail", "errors") if data.get(key)), data)
     if isinstance(error, list) and error:
         error = error[0]
@@ -229,7 +234,13 @@ def _no_quota(said: _Said) -> bool:
 
 
 def _wait(headers: Mapping[str, str], said: _Said, now: float) -> float | None:
-    """Seconds to wait: `retry-after-ms`, Retry-After in seconds or as a date, RetryInfo, or the message's own words."""
+    """Seconds to wait; what asks for more than a day is a mistake, and says nothing."""
+    wait = _stated_wait(headers, said, now)
+    return wait if wait is not None and wait <= LONGEST_WAIT else None
+
+
+def _stated_wait(headers: Mapping[str, str], said: _Said, now: float) -> float | None:
+    """`retry-after-ms`, Retry-After in seconds or as a date, RetryInfo, or the message's own words."""
     millis = _float(headers.get("retry-after-ms"))
     if millis is not None:
         return millis / 1000
@@ -262,7 +273,7 @@ def _float(text: str | None) -> float | None:
 def _date(text: str | None) -> float | None:
     try:
         return parsedate_to_datetime(text).timestamp() if text else None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
@@ -271,7 +282,8 @@ def _message(status: int, said: _Said, *, headers: Mapping[str, str], secrets: t
     if len(text) > SHOWN:
         text = text[: SHOWN - 1] + "…"
     if 300 <= status < 400:
-        text = f"redirected to {headers.get('location', 'nowhere')}; put the final address into base_url"
+        place = masked(headers.get("location", "nowhere"), secrets)
+        text = f"redirected to {place}; put the final address into base_url"
     code = next((word for word in said.code.split() if word.lower() not in text.lower() and not word.isdigit()), "")
     named = f"{code}: {text}" if code and text else code or text
     number = f"HTTP {status}" if status >= 300 else ""
@@ -279,7 +291,8 @@ def _message(status: int, said: _Said, *, headers: Mapping[str, str], secrets: t
 
 
 def masked(text: str, secrets: tuple[str, ...]) -> str:
-    """The text without keys: those that are known, and what looks like one."""
+    """The text without keys: those that are known, and what looks like one. Bytes that are no text become '?'."""
+    text = text.encode(errors="replace").decode()
     for secret in secrets:
         if len(secret) > 3:
             text = text.replace(secret, "***")

@@ -20,6 +20,51 @@ from synth_cli.providers.proxies import proxy_for, tls_context
 CONNECT_SECONDS = 30.0
 """Most time to reach a server; the rest of a call's timeout is for its answer."""
 
+LARGEST = 256 << 20
+"""Bytes of the largest answer that is taken: a server's mistake must not fill the memory."""
+BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
+"""All that aiohttp raises for what a server or the network does."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Hands out no kept connection on which something came that nobody asked for: it would be taken for an answer."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[aiohttp.tracing.Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own
+    ) -> aiohttp.connector.Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            if protocol is None or not protocol.should_close:
+                return connection
+            connection.close()
+
+
+def _fault(error: BaseException) -> Fault:
+    """A connection that broke, in words that are text whatever the server sent."""
+    words = str(error).encode(errors="replace").decode()
+    return Fault(FaultKind.CONNECTION, words or type(error).__name__)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body. Raises TransportError for one that is too large, as soon as that shows."""
+    length = response.content_length
+    if length is not None and length <= LARGEST and "content-encoding" not in response.headers:
+        return await response.read()
+    pieces: list[bytes] = []
+    size = 0
+    while max(size, length or 0) <= LARGEST:
+        piece = await response.content.readany()
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        size += len(piece)
+    response.close()
+    raise TransportError(Fault(FaultKind.CONNECTION, f"the answer is larger than {LARGEST >> 20} MiB"))
+
 
 @lru_cache(256)
 def _url(text: str) -> URL:
@@ -65,11 +110,11 @@ class AiohttpTransport:
                     ssl=self._tls,
                 ) as response,
             ):
-                return HttpAnswer(response.status, response.headers, await response.read())
+                return HttpAnswer(response.status, response.headers, await _read(response))
         except TimeoutError:
             raise TransportError(Fault(FaultKind.TIMEOUT, f"no answer within {call.timeout:g} s")) from None
-        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
-            raise TransportError(Fault(FaultKind.CONNECTION, str(error) or type(error).__name__)) from error
+        except BROKEN as error:
+            raise TransportError(_fault(error)) from error
 
     async def lines(self, call: HttpCall) -> AsyncIterator[bytes]:
         """A body's lines as they come. `call.timeout` is the longest silence, not the time of the whole.
@@ -92,7 +137,7 @@ class AiohttpTransport:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=call.timeout),
             ) as response:
                 if response.status != 200:
-                    raise HttpError(HttpAnswer(response.status, response.headers, await response.read()))
+                    raise HttpError(HttpAnswer(response.status, response.headers, await _read(response)))
                 async for piece in response.content.iter_any():
                     for line in splitter.feed(piece):
                         yield line
@@ -100,11 +145,11 @@ class AiohttpTransport:
                     yield rest
         except TimeoutError:
             raise TransportError(Fault(FaultKind.TIMEOUT, f"nothing came for {call.timeout:g} s")) from None
-        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
-            raise TransportError(Fault(FaultKind.CONNECTION, str(error) or type(error).__name__)) from error
+        except BROKEN as error:
+            raise TransportError(_fault(error)) from error
 
     def _open(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+        connector = _Connector(limit=0, ttl_dns_cache=300)
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),

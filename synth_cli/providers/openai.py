@@ -12,13 +12,15 @@ from typing import Any
 
 import orjson
 
-from synth_cli.core.reply import Reply, Usage
+from synth_cli.core.reply import Fault, Reply, Usage
 from synth_cli.core.request import Request, Terms
 from synth_cli.providers.hosts import Host
 from synth_cli.providers.lower import Reading, instructed, lower
 
 CHAT = "openai"
 COMPLETION = "openai.completion"
+BOUND = 10**15
+"""No count of tokens and no price is as large as this; what a server says beyond it, or below 0, is not taken."""
 
 
 class BodyError(ValueError):
@@ -28,9 +30,11 @@ class BodyError(ValueError):
 class StatedError(BodyError):
     """The body is an error that came with a status of success."""
 
-    def __init__(self, message: str, error: Any) -> None:
+    def __init__(self, message: str, error: Any, fault: Fault | None = None) -> None:
         super().__init__(message)
         self.error = error
+        self.fault = fault
+        """What it means, where the body's own words alone would not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +150,26 @@ def read_completion(body: bytes) -> Reply:
 
 def read_choice(body: bytes) -> Reply:
     """A choice that was asked for as `{"answer": …}`; a server that ignored this answers with the plain text."""
-    reply = read_chat(body)
+    return chosen(read_chat(body))
+
+
+def chosen(reply: Reply) -> Reply:
+    """The reply with the choice itself as its text."""
     try:
-        chosen = orjson.loads(reply.text or "")
+        said = orjson.loads(reply.text or "")
     except orjson.JSONDecodeError:
         return reply
-    answer = chosen.get("answer") if isinstance(chosen, dict) else None
+    answer = said.get("answer") if isinstance(said, dict) else None
     return _with(reply, text=answer) if isinstance(answer, str) else reply
 
 
 def read_tool(body: bytes) -> Reply:
     """An answer that was asked for as the arguments of a tool."""
-    reply = read_chat(body)
+    return told(read_chat(body))
+
+
+def told(reply: Reply) -> Reply:
+    """The reply with the arguments of its first call as its text."""
     if not reply.tool_calls:
         return reply
     arguments = reply.tool_calls[0]["function"]["arguments"]
@@ -178,15 +190,15 @@ def _choice_of(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise BodyError(f"the answer is not JSON: {_shown(body)}" if body.strip() else "the answer is empty") from None
+        raise BodyError(f"the answer is not JSON: {shown(body)}" if body.strip() else "the answer is empty") from None
     if type(data) is not dict:
-        raise BodyError(f"the answer is not an object: {_shown(body)}")
+        raise BodyError(f"the answer is not an object: {shown(body)}")
     choices = data.get("choices")
     if type(choices) is not list or not choices or type(choices[0]) is not dict:
         error = data.get("error")
         if error:
             raise StatedError("the answer is an error", error)
-        raise BodyError(f"the answer has no choices: {_shown(body)}")
+        raise BodyError(f"the answer has no choices: {shown(body)}")
     choice = choices[0]
     if choice.get("error"):
         # OpenRouter: the provider behind it broke off
@@ -201,8 +213,8 @@ def _usage(usage: dict[str, Any]) -> Usage | None:
         entered, left = usage.get("input_tokens"), usage.get("output_tokens")
         if entered is None and left is None:
             return None
-    into = entered if type(entered) is int else _whole(entered)
-    out = left if type(left) is int else _whole(left)
+    into = entered if type(entered) is int and 0 <= entered < BOUND else _whole(entered)
+    out = left if type(left) is int and 0 <= left < BOUND else _whole(left)
     details = usage.get("prompt_tokens_details")
     cached = written = reasoning = 0
     if details:
@@ -224,18 +236,19 @@ def _usage(usage: dict[str, Any]) -> Usage | None:
 
 def _of(mapping: Any, name: str) -> int:
     value = mapping.get(name) if type(mapping) is dict else None
-    return value if type(value) is int else _whole(value)
+    return value if type(value) is int and 0 <= value < BOUND else _whole(value)
 
 
 def _whole(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and abs(value) < 1e15 else 0
+    return int(value) if isinstance(value, int | float) and 0 <= value < BOUND else 0
 
 
 def _stated_cost(usage: dict[str, Any]) -> float | None:
     cost = usage.get("cost")
     if isinstance(cost, dict):
         cost = cost.get("total_cost")
-    return float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None
+    known = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < BOUND
+    return float(cost) if known else None
 
 
 def _joined(parts: Any) -> str | None:
@@ -276,6 +289,7 @@ def _with(reply: Reply, **changes: Any) -> Reply:
     return Reply(**{name: getattr(reply, name) for name in Reply.__slots__} | changes)
 
 
-def _shown(body: bytes) -> str:
+def shown(body: bytes) -> str:
+    """The beginning of a body, for messages."""
     text = " ".join(body[:400].decode("utf-8", "replace").split())
     return text[:200] + "…" if len(text) > 200 else text

@@ -56,7 +56,10 @@ def _mended(candidates: list[str], reason: str) -> Any:
     for candidate in candidates:
         if candidate[0] not in "{[":
             continue
-        value = json_repair.loads(candidate)
+        try:
+            value = json_repair.loads(candidate)
+        except RecursionError:
+            raise NotJsonError("not JSON: nested too deeply") from None
         if value:
             return value
     raise NotJsonError(f"not JSON: {reason}")

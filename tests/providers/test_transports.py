@@ -173,21 +173,30 @@ def test_a_connection_that_ended_is_not_used_again(said: bytes) -> None:
     asyncio.run(run())
 
 
-def test_answers_that_nobody_asked_for_are_never_taken_for_ones_own() -> None:
-    """Bytes behind an answer spoil the connection, not the next answer."""
+@pytest.mark.parametrize("later", [False, True])
+def test_answers_that_nobody_asked_for_are_never_taken_for_ones_own(later: bool) -> None:
+    """Bytes behind an answer, or on a connection that waits, spoil the connection and not the next answer."""
 
     async def run() -> None:
-        extra = [OK + b"Content-Length: 5\r\n\r\nwrong"]
+        said = asyncio.Event()
 
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while True:
                 await _request(reader)
-                writer.write(OK + b"Content-Length: 5\r\n\r\nright" + (extra.pop() if extra else b""))
+                writer.write(OK + b"Content-Length: 5\r\n\r\nright")
+                if later:
+                    await writer.drain()
+                    await asyncio.sleep(0.005)
+                writer.write(OK + b"Content-Length: 5\r\n\r\nwrong")
                 await writer.drain()
+                said.set()
 
         async with _server(talk) as url, _open() as transport:
             for _ in range(3):
+                said.clear()
                 assert (await transport.send(_call(url))).body == b"right"
+                await said.wait()
+                await asyncio.sleep(0.005)
 
     asyncio.run(run())
 
