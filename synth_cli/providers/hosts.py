@@ -180,6 +180,13 @@ _TABLE = (
         structured="json",
         renames=TO_OLD,
     ),
+    Host(
+        "litellm_proxy",
+        keys=("LITELLM_PROXY_API_KEY",),
+        bases=("LITELLM_PROXY_API_BASE",),
+        key_needed=False,
+        limits="none",
+    ),
     Host("zai", "https://api.z.ai/api/paas/v4", keys=("ZAI_API_KEY",), structured="json", renames=TO_OLD),
 )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,17 @@ from urllib.parse import urljoin, urlsplit
 
 import orjson
 
-from synth_cli.core.ports import BatchError, FileTransport, HttpAnswer, HttpCall, HttpError, TransportError
+from synth_cli.core.ports import BatchError, BatchResult, FileTransport, HttpAnswer, HttpCall, HttpError, TransportError
 from synth_cli.core.reply import Fault, FaultKind
+from synth_cli.providers.batches import lines
 from synth_cli.providers.bodies import multipart, size
 from synth_cli.providers.faults import fault_of
 
 UPLOAD_RATE = 50_000
 """Bytes a second that an upload is given time for, at least."""
 REDIRECTS = 5
+BROKEN = 10_000
+"""Broken lines that are held back until all others are read."""
 ABSENT = frozenset({404, 405, 501})
 
 
@@ -68,14 +71,14 @@ class Calls:
         timeout = self.timeout + size(body) / UPLOAD_RATE
         return self._read(await self._send(HttpCall("POST", url, {**self.headers, **headers}, body, timeout)))
 
-    async def lines(self, url: str, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[bytes]:
+    async def lines(self, url: str, *, headers: Mapping[str, str] | None = None) -> AsyncGenerator[bytes, None]:
         """A file's lines. Redirects are followed; the credentials stay with the address they are for."""
         sent = self.headers if headers is None else headers
         for _ in range(REDIRECTS):
             call = HttpCall("GET", url, sent, None, self.timeout)
             try:
-                async with aclosing(self.transport.lines(call)) as lines:  # type: ignore[type-var]
-                    async for line in lines:
+                async with aclosing(self.transport.lines(call)) as found:  # type: ignore[type-var]
+                    async for line in found:
                         yield line
                 return
             except HttpError as error:
@@ -89,6 +92,33 @@ class Calls:
             except TransportError as error:
                 raise BatchError(error.fault) from None
         raise BatchError(Fault(FaultKind.SERVER_ERROR, "redirected too often"))
+
+    async def results(
+        self, urls: Sequence[str], *, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[BatchResult]:
+        """What the lines of some files say, one file after the other."""
+        now = self.clock()
+        broken: list[BatchResult] = []
+        for url in urls:
+            async with aclosing(self.lines(url, headers=headers)) as found:
+                async for line in found:
+                    result = lines.result(line, now=now, secrets=self.secrets)
+                    if result is None:
+                        continue
+                    fault = result.exchange.fault
+                    unread = fault is not None and fault.kind is FaultKind.MALFORMED and not result.exchange.answer
+                    if unread and len(broken) < BROKEN:
+                        # a whole line for the same id may still come, and the first outcome counts
+                        broken.append(result)
+                        continue
+                    yield result
+        for result in broken:
+            yield result
+
+    async def forget(self, url: str) -> None:
+        """Deletes what a refused batch left, as far as that can be done: what matters is why it was refused."""
+        with suppress(BatchError):
+            await self.delete(url)
 
     def fault(self, answer: HttpAnswer) -> Fault:
         return fault_of(answer.status, answer.headers, answer.body, now=self.clock(), secrets=self.secrets)

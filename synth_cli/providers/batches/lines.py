@@ -7,15 +7,20 @@ Source: https://platform.openai.com/docs/api-reference/batch/request-output. Rea
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
 from synth_cli.core.ports import BatchResult, Exchange
 from synth_cli.core.reply import Answer, Fault, FaultKind
+from synth_cli.core.request import Request, Terms
 from synth_cli.providers.faults import fault_of, masked
-from synth_cli.providers.openai import CHAT, COMPLETION, READERS, BodyError, StatedError
+from synth_cli.providers.hosts import Host
+from synth_cli.providers.openai import CHAT, COMPLETION, READERS, BodyError, Encoder, StatedError, encoder
+
+ENCODERS = 64
+"""Terms whose encoders are kept; more than that are a row's own (tools per row), each used once."""
 
 MARKS: Mapping[str, str] = {"choice": CHAT + ".choice", "tool": CHAT + ".tool", "completion": COMPLETION}
 """What stands behind a custom id's dash where the answer is not read as a plain chat: files outlive processes."""
@@ -29,6 +34,38 @@ UNANSWERED: Mapping[str, str] = {
 _CANCELLED = frozenset({"batch_cancelled", "batch_canceled", "request_cancelled", "cancelled", "canceled"})
 _REFUSED = re.compile(r"invalid|bad_request|validation|malformed", re.IGNORECASE)
 _ID = re.compile(rb'"custom_id"\s*:\s*"([^"\\]{1,128})"')
+
+
+class Writer:
+    """Requests in, lines out; what all requests of one `Terms` share is encoded once.
+
+    `between` is what stands between the id and the body (method and address), given whether it is a raw completion.
+    """
+
+    __slots__ = ("_between", "_encoders", "_host", "_model")
+
+    def __init__(self, host: Host, between: Callable[[bool], str], *, model: bool = True) -> None:
+        self._host, self._between, self._model = host, between, model
+        self._encoders: dict[int, tuple[Terms, Encoder, bytes, bytes]] = {}
+
+    def line(self, request: Request) -> bytes:
+        """Ends in a newline."""
+        known = self._encoders.get(id(request.terms))
+        _, encode, head, model = known if known is not None else self._encoder(request.terms)
+        body = encode.encode(request)
+        if model:
+            body = b"{" + body.removeprefix(model)
+        return b'{"custom_id":"%b%b%b}\n' % (request.id.hex().encode(), head, body)
+
+    def _encoder(self, terms: Terms) -> tuple[Terms, Encoder, bytes, bytes]:
+        if len(self._encoders) >= ENCODERS:
+            self._encoders.clear()
+        made = encoder(terms, self._host)
+        head = f'{_MARK.get(made.protocol, "")}",{self._between(made.completion)}"body":'.encode()
+        model = b"" if self._model else b'{"model":%b,' % orjson.dumps(terms.model)
+        # the terms are kept too: an id is only theirs while they live
+        found = self._encoders[id(terms)] = (terms, made, head, model)
+        return found
 
 
 def custom_id(id: bytes, protocol: str) -> str:

@@ -8,32 +8,38 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 from urllib.parse import quote
 
 import orjson
 
 from synth_cli.core.ports import BatchError, BatchLimits, BatchLook, BatchResult, FileTransport
 from synth_cli.core.reply import Fault, FaultKind
-from synth_cli.core.request import Request, Terms
+from synth_cli.core.request import Request
+from synth_cli.errors import UsageError
 from synth_cli.providers.batches import lines
 from synth_cli.providers.batches.calls import Calls
+from synth_cli.providers.batches.tickets import (
+    KEY,
+    SLACK,
+    Outcome,
+    Ticket,
+    count,
+    filename,
+    labels,
+    missing,
+    moment,
+    refused,
+    text,
+    unknown,
+)
 from synth_cli.providers.batches.variants import GENERIC, VARIANTS, Variant
-from synth_cli.providers.clients import ENCODERS, headers, secrets
+from synth_cli.providers.clients import headers, secrets
 from synth_cli.providers.faults import fault_of
-from synth_cli.providers.openai import Encoder, encoder
 from synth_cli.providers.resolve import Endpoint
 
-Ticket: TypeAlias = Mapping[str, Any]
-Outcome: TypeAlias = Literal["collected", "cancelled", "expired", "failed"]
-
-KEY = "synth_key"
-"""The metadata that finds a batch again."""
-LABELS, LABEL_CHARS = 16, 512
 ENDED: Mapping[str, Outcome] = {
     "completed": "collected",
     "expired": "expired",
@@ -42,16 +48,6 @@ ENDED: Mapping[str, Outcome] = {
     "failed": "failed",
 }
 """Every other state, also one never heard of, means that it goes on."""
-UNANSWERED: Mapping[Outcome, str] = {
-    "collected": "the batch ended without a result for this request",
-    "expired": lines.UNANSWERED["batch_expired"],
-    "cancelled": lines.UNANSWERED["batch_cancelled"],
-    "failed": "the batch failed",
-}
-SLACK = 3600.0
-"""Seconds by which the provider's clock may be behind ours."""
-KEPT = 30 * 86400.0
-"""Seconds after which a batch that nobody knows is really gone, and not somebody else's."""
 PAGE, PAGES = 100, 500
 READY_TRIES = 30
 """Looks at an uploaded file until it may be used."""
@@ -81,28 +77,22 @@ class OpenaiBatches:
         self._base, self._prefix = endpoint.base_url.partition("/deployments/")[0], variant.prefix
         if self._base.endswith("/openai/v1"):
             self._prefix = "/v1"
-        self._encoders: dict[int, tuple[Terms, Encoder, bytes]] = {}
+        self._writer = lines.Writer(endpoint.host, self._between)
 
     @property
     def limits(self) -> BatchLimits:
         return self._variant.limits
 
     def line(self, request: Request) -> bytes:
-        known = self._encoders.get(id(request.terms))
-        _, encode, head = known if known is not None else self._encoder(request.terms)
-        return b'{"custom_id":"%b%b%b}\n' % (request.id.hex().encode(), head, encode.encode(request))
+        return self._writer.line(request)
 
-    def _encoder(self, terms: Terms) -> tuple[Terms, Encoder, bytes]:
-        if len(self._encoders) >= ENCODERS:
-            self._encoders.clear()
-        made = encoder(terms, self._endpoint.host)
-        mark = lines.custom_id(b"", made.protocol)
-        head = f'{mark}","method":"POST","url":"{self._path(made.completion)}","body":'.encode()
-        # the terms are kept too: an id is only theirs while they live
-        found = self._encoders[id(terms)] = (terms, made, head)
-        return found
+    def _between(self, completion: bool) -> str:
+        return f'"method":"POST","url":"{self._path(completion)}",'
 
     def _path(self, completion: bool) -> str:
+        if completion and not self._variant.completions:
+            where = f"{self._endpoint.backend} runs no raw completions in batches"
+            raise UsageError(where, hint="engine: online, or prompt_format: chat")
         return self._prefix + ("/completions" if completion else "/chat/completions")
 
     async def submit(self, key: str, file: Path, requests: int, metadata: Mapping[str, str]) -> Ticket:
@@ -111,9 +101,9 @@ class OpenaiBatches:
         completion = _first_id(file).endswith("-completion")
         fields = dict(self._variant.fields)
         if self._variant.name_field:
-            fields[self._variant.name_field] = _filename(key)
-        uploaded = await self._calls.upload(self._url(self._variant.upload), fields, file, _filename(key))
-        file_id = _text(uploaded, "id")
+            fields[self._variant.name_field] = filename(key)
+        uploaded = await self._calls.upload(self._url(self._variant.upload), fields, file, filename(key))
+        file_id = text(uploaded, "id")
         await self._ready(file_id, uploaded)
         body: dict[str, Any] = {"input_file_id": file_id, "endpoint": self._path(completion)}
         if self._variant.window:
@@ -123,8 +113,8 @@ class OpenaiBatches:
         try:
             made = await self._calls.post(self._url("/batches"), body)
         except BatchError as error:
-            if error.fault.status is not None and error.fault.status < 500:
-                await self._forget(file_id)
+            if refused(error.fault):
+                await self._calls.forget(self._file(file_id))
             raise
         return _ticket(_batch(made))
 
@@ -138,70 +128,55 @@ class OpenaiBatches:
             if status not in ("pending", "running", "notrunning", "uploading"):
                 return
             await self._pause(2.0)
-            uploaded = await self._calls.get(self._url(f"/files/{quote(file_id, safe='')}"))
+            uploaded = await self._calls.get(self._file(file_id))
         raise BatchError(Fault(FaultKind.TIMEOUT, "the provider did not get the uploaded file ready"))
-
-    async def _forget(self, file_id: str) -> None:
-        # what matters is why the batch was refused; `sweep` finds the file by its name
-        with suppress(BatchError):
-            await self._calls.delete(self._url(f"/files/{quote(file_id, safe='')}"))
 
     async def find(self, key: str, since: float) -> Ticket | None:
         """By the batch's metadata; for those that kept none, by the name of the file they were made of."""
-        recent: dict[str, Ticket] = {}
+        unnamed: dict[str, dict[str, Any]] = {}
         async for page in self._pages("/batches"):
             batches = [_batch(entry) for entry in page]
             for batch in batches:
                 if (batch.get("metadata") or {}).get(KEY) == key:
                     return _ticket(batch)
                 if not batch.get("metadata"):
-                    recent[str(batch.get("input_file_id"))] = _ticket(batch)
-            ages = [_time(batch.get("created_at")) for batch in batches]
+                    unnamed[str(batch.get("input_file_id"))] = batch
+            ages = [moment(batch.get("created_at")) for batch in batches]
             if all(at is not None and at < since - SLACK for at in ages):
                 break
-        if not recent:
-            return None
-        return next((recent[name] for name in [*await self._files(key)] if name in recent), None)
+        files = await self._files(key) if unnamed else []
+        return next((_ticket(unnamed[name]) for name in files if name in unnamed), None)
 
     async def look(self, ticket: Ticket) -> BatchLook:
         found = await self._calls.found(self._url(f"/batches/{quote(str(ticket['id']), safe='')}"))
         if found is None:
-            return self._unknown(ticket)
+            return unknown(ticket, self._clock())
         batch = _batch(found)
         state = str(batch.get("status") or "unknown")
         outcome = ENDED.get(state.lower())
         counts = batch.get("request_counts")
-        counts = counts if isinstance(counts, dict) else {}
         errors = _errors(batch)
         message = errors[0][1] if errors else ""
         look = BatchLook(
             state,
             outcome is not None,
             outcome or "collected",
-            _count(counts, "completed"),
-            _count(counts, "failed"),
-            _count(counts, "total"),
+            count(counts, "completed"),
+            count(counts, "failed"),
+            count(counts, "total"),
             message,
             {**ticket, **_ticket(batch)},
         )
         if outcome is None:
             return look
         if outcome != "failed":
-            return replace(look, fault=Fault(FaultKind.MISSING, UNANSWERED[outcome]))
+            return replace(look, fault=missing(outcome))
         return replace(look, fault=self._failure(errors), refused=self._refused(errors))
-
-    def _unknown(self, ticket: Ticket) -> BatchLook:
-        at = ticket.get("created_at")
-        if not isinstance(at, int | float) or self._clock() - at < KEPT:
-            message = f"the provider knows no batch {ticket['id']}: another key or project?"
-            raise BatchError(Fault(FaultKind.MISSING, message, 404))
-        fault = Fault(FaultKind.MISSING, "the provider has deleted the batch and its results")
-        return BatchLook("deleted", True, "failed", message=fault.message, ticket=ticket, fault=fault)
 
     def _failure(self, errors: list[tuple[str, str, int | None]]) -> Fault:
         """What a batch that failed as a whole means for each of its requests."""
         if not errors:
-            return Fault(FaultKind.MISSING, UNANSWERED["failed"])
+            return missing("failed")
         code, message, line = errors[0]
         if "token_limit" in code or "enqueued token" in message.lower():
             return Fault(FaultKind.RATE_LIMITED, f"the batch was not begun: {message}")
@@ -225,26 +200,9 @@ class OpenaiBatches:
         body = orjson.dumps({"error": {"code": code, "message": message}})
         return fault_of(400, {}, body, now=self._clock(), secrets=self._secrets)
 
-    async def results(self, ticket: Ticket) -> AsyncIterator[BatchResult]:
-        now = self._clock()
-        broken: list[BatchResult] = []
-        for name in ("output_file_id", "error_file_id"):
-            file_id = ticket.get(name)
-            if not file_id:
-                continue
-            url = self._url(f"/files/{quote(str(file_id), safe='')}/content")
-            async for line in self._calls.lines(url):
-                result = lines.result(line, now=now, secrets=self._secrets)
-                if result is None:
-                    continue
-                fault = result.exchange.fault
-                if fault is not None and fault.kind is FaultKind.MALFORMED and result.exchange.answer is None:
-                    # a whole line for the same id may still come, and the first outcome counts
-                    broken.append(result)
-                    continue
-                yield result
-        for result in broken:
-            yield result
+    def results(self, ticket: Ticket) -> AsyncIterator[BatchResult]:
+        files = [str(ticket[name]) for name in ("output_file_id", "error_file_id") if ticket.get(name)]
+        return self._calls.results([self._url(f"/files/{quote(file_id, safe='')}/content") for file_id in files])
 
     async def cancel(self, ticket: Ticket) -> None:
         """A batch that has ended meanwhile is no error."""
@@ -257,11 +215,11 @@ class OpenaiBatches:
     async def discard(self, ticket: Ticket) -> None:
         for name in ("input_file_id", "output_file_id", "error_file_id"):
             if ticket.get(name):
-                await self._calls.delete(self._url(f"/files/{quote(str(ticket[name]), safe='')}"))
+                await self._calls.delete(self._file(str(ticket[name])))
 
     async def sweep(self, key: str) -> None:
         for file_id in await self._files(key):
-            await self._calls.delete(self._url(f"/files/{quote(file_id, safe='')}"))
+            await self._calls.delete(self._file(file_id))
 
     async def close(self) -> None:
         """Nothing of its own is open."""
@@ -270,7 +228,7 @@ class OpenaiBatches:
         """The ids of the files that were uploaded under a key."""
         found: list[str] = []
         async for page in self._pages("/files"):
-            found += [str(file.get("id")) for file in page if file.get("filename") == _filename(key)]
+            found += [str(file.get("id")) for file in page if file.get("filename") == filename(key)]
         return found
 
     async def _pages(self, path: str) -> AsyncIterator[list[dict[str, Any]]]:
@@ -287,19 +245,12 @@ class OpenaiBatches:
                 return
             after = last
 
+    def _file(self, file_id: str) -> str:
+        return self._url(f"/files/{quote(file_id, safe='')}")
+
     def _url(self, path: str, query: str = "") -> str:
         query = "&".join(filter(None, (self._endpoint.query, query)))
         return self._base + path + (f"?{query}" if query else "")
-
-
-def labels(key: str, metadata: Mapping[str, str]) -> dict[str, str]:
-    """The metadata of a batch: the key and as much of the rest as there is room for."""
-    kept = {name[:64]: value[:LABEL_CHARS] for name, value in [*metadata.items()][: LABELS - 1]}
-    return kept | {KEY: key}
-
-
-def _filename(key: str) -> str:
-    return f"{key}.jsonl"
 
 
 def _first_id(file: Path) -> str:
@@ -317,34 +268,12 @@ def _batch(entry: Any) -> dict[str, Any]:
 
 
 def _ticket(batch: Mapping[str, Any]) -> dict[str, Any]:
-    ticket: dict[str, Any] = {"id": _text(batch, "id")}
+    ticket: dict[str, Any] = {"id": text(batch, "id")}
     for name in ("input_file_id", "output_file_id", "error_file_id"):
         if batch.get(name):
             ticket[name] = str(batch[name])
-    at = _time(batch.get("created_at"))
+    at = moment(batch.get("created_at"))
     return ticket if at is None else ticket | {"created_at": at}
-
-
-def _text(data: Any, name: str) -> str:
-    value = data.get(name) if isinstance(data, dict) else None
-    if not isinstance(value, str) or not value:
-        raise BatchError(Fault(FaultKind.MALFORMED, f"the provider's answer has no {name}"))
-    return value
-
-
-def _time(value: Any) -> float | None:
-    """Seconds since the epoch, of seconds, milliseconds or a date."""
-    if isinstance(value, int | float):
-        return value / 1000 if value > 1e11 else float(value)
-    try:
-        return datetime.fromisoformat(value).timestamp() if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def _count(counts: Mapping[str, Any], name: str) -> int | None:
-    value = counts.get(name)
-    return value if isinstance(value, int) else None
 
 
 def _errors(batch: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
@@ -364,6 +293,6 @@ def _errors(batch: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
 
 def client(endpoint: Endpoint, transport: FileTransport, *, window: str = "24h") -> OpenaiBatches:
     """For the endpoint's host, or for any server at an address of the user's."""
-    own = endpoint.backend == "openai" and not endpoint.base_url.startswith("https://api.openai.com/")
-    variant = GENERIC if own else VARIANTS.get(endpoint.host.name, GENERIC)
+    elsewhere = endpoint.host.name == "openai" and not endpoint.base_url.startswith("https://api.openai.com/")
+    variant = GENERIC if elsewhere else VARIANTS.get(endpoint.host.name, GENERIC)
     return OpenaiBatches(endpoint, transport, variant=variant, window=window)
