@@ -33,10 +33,14 @@ def run(
         bool, typer.Option("--retry-failed", help="Ask again also what failed for good (400, content filter).")
     ] = False,
     max_cost: Annotated[
-        float | None, typer.Option("--max-cost", metavar="USD", min=0, help="Of the round.", show_default=False)
+        float | None,
+        typer.Option(
+            "--max-cost", metavar="USD", min=0, help="Budget of the round, over the spec's.", show_default=False
+        ),
     ] = None,
     max_time: Annotated[
-        str | None, typer.Option("--max-time", metavar="TIME", help="Of this run: 90s, 30m, 5h.", show_default=False)
+        str | None,
+        typer.Option("--max-time", metavar="TIME", help="For this run: 90s, 30m, 5h.", show_default=False),
     ] = None,
     shard: Annotated[
         str | None,

@@ -78,7 +78,7 @@ def test_a_row_added_in_front_asks_for_itself_alone(tmp_path: Path) -> None:
         {"backend_params": {"max_retries": 9, "max_requests_per_minute": 6000, "request_timeout": 5}},
         {"input": {"rows": [{"word": w, "more": 1} for w in ("one", "two", "three")]}},
     ],
-    ids=lambda change: "+".join(change),
+    ids="+".join,
 )
 def test_what_does_not_change_a_request_asks_for_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
     """Columns, parse, output, acceptance, limits and columns that no prompt uses cost nothing to change."""
@@ -98,7 +98,7 @@ def test_what_does_not_change_a_request_asks_for_nothing(tmp_path: Path, change:
         {"response": {"choice": ["Say one.", "Say two.", "Say three."]}},
         {"tools": [{"name": "f", "parameters": {"type": "object", "properties": {}}}]},
     ],
-    ids=lambda change: "+".join(change),
+    ids="+".join,
 )
 def test_what_changes_a_request_asks_anew(tmp_path: Path, change: dict[str, Any]) -> None:
     """Model, parameters, constraint and tools are part of a request."""
