@@ -17,7 +17,7 @@ from synth_cli.providers.resolve import provider_of
 from synth_cli.responses.columns import collisions, output_columns
 from synth_cli.run.options import RunOptions
 from synth_cli.run.wire import price_of, worst_of
-from synth_cli.spec.load import Loaded, inspect
+from synth_cli.spec.load import Loaded, in_order, inspect
 from synth_cli.spec.model import Input
 from synth_cli.spec.numbers import seconds
 
@@ -43,7 +43,7 @@ def _found(
     path: Path, *, sets: Sequence[str], profile: str | None, environ: Mapping[str, str]
 ) -> tuple[Loaded | None, tuple[Problem, ...]]:
     loaded, found = inspect(path, sets=sets, profile=profile, environ=environ)
-    return loaded, found if loaded is None else (*found, *problems(loaded, ROOMS))
+    return loaded, found if loaded is None else in_order((*found, *problems(loaded, ROOMS)), str(path))
 
 
 def prepare(path: Path, options: RunOptions, environ: Mapping[str, str]) -> Plan:

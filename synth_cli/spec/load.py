@@ -82,7 +82,7 @@ def inspect(
     try:
         base = reading.spec(full, str(path))
     except SpecError as error:
-        return None, _sorted([*problems, *error.problems], str(path))
+        return None, in_order([*problems, *error.problems], str(path))
     tree = with_sets(with_profile(base, profile, problems), sets, problems)
     filled, unknown = _filled(tree, reading)
     places = Places(filled)
@@ -90,12 +90,12 @@ def inspect(
     problems.extend(places.of(each) for each in found if each.where not in unknown)
     if profile is None:
         problems.extend(_of_profiles(base, full.parent, frozenset(problems)))
-    in_order = _sorted(problems, str(path))
+    sorted_problems = in_order(problems, str(path))
     if spec is None:
-        return None, in_order
+        return None, sorted_problems
     name = spec.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", full.stem).strip("-.") or "job"
     secrets = secrets_of(plain(filled))
-    return Loaded(spec, full, full.parent, name, places, secrets, dict(reading.sources)), in_order
+    return Loaded(spec, full, full.parent, name, places, secrets, dict(reading.sources)), sorted_problems
 
 
 def _filled(tree: Branch, reading: Reading) -> tuple[Branch, set[Where]]:
@@ -248,7 +248,8 @@ def _aliases(data: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def _sorted(problems: Sequence[Problem], first: str) -> tuple[Problem, ...]:
+def in_order(problems: Sequence[Problem], first: str) -> tuple[Problem, ...]:
+    """Each problem once, by file (the first one first), line and column."""
     files = {first: 0}
     for problem in problems:
         files.setdefault(problem.file, len(files))

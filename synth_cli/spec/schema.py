@@ -80,7 +80,10 @@ def _checked(schema: dict[str, Any], *, own: bool) -> dict[str, Any]:
     except jsonschema_rs.ValidationError as error:
         # the mini-language has no such levels: the place is the field's
         where = tuple(part for part in error.instance_path if own or part not in {"properties", "items"})
-        raise SchemaError([SchemaProblem(where, f"this is not a JSON Schema: {error.message}")]) from error
+        said = f"this is not a JSON Schema: {error.message}"
+        if error.message.endswith('is not a "regex"'):
+            said = "this is no regular expression"
+        raise SchemaError([SchemaProblem(where, said)]) from error
     except (jsonschema_rs.ReferencingError, ValueError) as error:
         raise SchemaError([SchemaProblem((), f"this is not a JSON Schema: {error}")]) from error
     return schema

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_choice_takes_one_of_the_list(desk: Desk) -> None:
 def test_choice_from_a_template(desk: Desk) -> None:
     """A template yields each row's own list; it is sent and it is checked."""
     rows = {"rows": [{"a": "1", "labels": ["p", "q"]}, {"a": "2", "labels": [1, 2]}]}
-    with serving(lambda body: '{"answer": "%s"}' % {"1": "q", "2": "2"}[body["messages"][-1]["content"]]) as server:
+    with serving(lambda body: json.dumps({"answer": {"1": "q", "2": "2"}[body["messages"][-1]["content"]]})) as server:
         desk.says(spec(server, input=rows, response={"choice": "{{ labels }}"}, carry=["a"]))
         assert desk.rows() == [{"a": "1", "response": "q"}, {"a": "2", "response": "2"}]
         enums = [
@@ -219,7 +220,7 @@ def test_grouped_samples_are_lists_of_one_row(desk: Desk) -> None:
 
 def test_failed_samples_are_missing_from_all_lists_alike(desk: Desk) -> None:
     """A sample that failed leaves no hole and no null; the row is published, and counted as failed."""
-    with serving(lambda body: "no" if body["seed"] == 1 else '{"n": %d, "m": 5}' % body["seed"]) as server:
+    with serving(lambda body: "no" if body["seed"] == 1 else json.dumps({"n": body["seed"], "m": 5})) as server:
         more = {"samples": 3, "group_samples": True, "response": {"schema": {"n": "int", "m": "int"}}}
         rows = desk.says(spec(server, generation_params={"seed": 0}, **more)).rows(code=1)
     assert rows == [{"a": "x", "n": [0, 2], "m": [5, 5]}]
@@ -381,7 +382,7 @@ def test_a_refusal_fails_without_another_request(desk: Desk) -> None:
         ({"guided_json": {}}, "unknown key 'guided_json'; write 'response.schema'"),
         ({"num_generations": 2}, "unknown key 'num_generations'; write 'samples'"),
     ],
-)  # fmt: skip
+)
 def test_validate_finds_what_no_answer_can_be(desk: Desk, more: dict[str, Any], problem: str) -> None:
     """Exactly one problem each."""
     desk.says({"model": "simulator", "prompt": "hi", **more})

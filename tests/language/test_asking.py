@@ -383,19 +383,28 @@ def test_preview_shows_what_a_run_sends(desk: Desk, tmp_path: Path) -> None:
         ({"messages": []}, "'messages' must not be empty"),
         ({"messages": [user("a"), {"role": "bot", "content": "b"}]}, "'bot' is no role"),
         ({"messages": [user([{"type": "image"}])]}, "a part of type image needs 'source'"),
-        ({"messages": [user([{"type": "picture", "source": "x"}])]}, "a part of a message is a text, an image or a file"),
+        (
+            {"messages": [user([{"type": "picture", "source": "x"}])]},
+            "a part of a message is a text, an image or a file",
+        ),
         ({"prompt": "a", "prompt_format": "chatlm"}, "'chatlm' is no prompt format; did you mean 'chatml'?"),
         ({"prompt": "a", "prompt_format": "{{ usr }}"}, "nothing provides 'usr'; did you mean 'user'?"),
         ({"messages": [user("a")], "prompt_format": "none"}, "'prompt_format' and 'messages' exclude each other"),
         ({"prompt": "a", "prompt_format": "none", "tools": [TOOL]}, "'prompt_format' and 'tools' exclude each other"),
-        ({"prompt": "a", "prompt_format": "none", "response": {"feedback": True}}, "'prompt_format' and 'response.feedback' exclude each other"),
+        (
+            {"prompt": "a", "prompt_format": "none", "response": {"feedback": True}},
+            "'prompt_format' and 'response.feedback' exclude each other",
+        ),
         ({"prompt": "a", "tool_choice": "auto"}, "'tool_choice' means nothing without 'tools'"),
         ({"prompt": "a", "tools": [{"parameters": {}}]}, "a tool needs a name"),
         ({"prompt": "a", "tools": "weather"}, "'tools' is a text, and not a template"),
-        ({"prompt": "a", "generation_params": {"temprature": 1}}, "unknown key 'temprature'; did you mean 'temperature'?"),
+        (
+            {"prompt": "a", "generation_params": {"temprature": 1}},
+            "unknown key 'temprature'; did you mean 'temperature'?",
+        ),
         ({"prompt": "a", "generation_params": {"n": 2}}, "'n' is not a sampling parameter here; write 'samples'"),
     ],
-)  # fmt: skip
+)
 def test_validate_finds_what_cannot_be_asked(desk: Desk, spec: dict[str, Any], problem: str) -> None:
     """Exactly one problem, with its place, in the language's words."""
     desk.says({"model": "simulator", "input": ROWS, **spec})

@@ -181,11 +181,14 @@ def test_keep_if_sees_the_finished_row(desk: Desk) -> None:
     ("more", "error"),
     [
         ({"columns": {"n": "{{ response.n }}"}}, "template: columns.n: no 'n' in a value of type str"),
-        ({"keep_if": "response > 5"}, "template: keep_if: TypeError: '>' not supported between instances of 'str' and 'int'"),
+        (
+            {"keep_if": "response > 5"},
+            "template: keep_if: TypeError: '>' not supported between instances of 'str' and 'int'",
+        ),
         ({"parse": "how.py:broken"}, "template: parse: ValueError: cannot read 'hi' (how.py:22)"),
         ({"parse": "how.py:wrong"}, "template: parse: it returned int; a mapping or a list of mappings is wanted"),
     ],
-)  # fmt: skip
+)
 def test_an_error_while_shaping_fails_the_row(desk: Desk, more: Any, error: str) -> None:
     """Its answer stays, and is not asked for again."""
     desk.write(how__py=PARSE)
@@ -255,14 +258,32 @@ def test_the_order_is_the_inputs(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
-        ({"response": {"schema": {"a": "str"}}}, "the answer's column 'a' would overwrite the carried column 'a'; rename it with columns:, or leave it behind with carry:"),
-        ({"response": {"schema": {"t": [{"a": "str"}]}}, "each": "response.t"}, "the answer's column 'a' would overwrite the carried column 'a'"),
+        (
+            {"response": {"schema": {"a": "str"}}},
+            (
+                "the answer's column 'a' would overwrite the carried column 'a'; "
+                "rename it with columns:, or leave it behind with carry:"
+            ),
+        ),
+        (
+            {"response": {"schema": {"t": [{"a": "str"}]}}, "each": "response.t"},
+            "the answer's column 'a' would overwrite the carried column 'a'",
+        ),
         ({"carry": ["c"]}, "nothing provides 'c'; there are: a, b"),
         ({"columns": {"n": "{{ item }}"}}, "'item' is there only with 'each'; write each: …"),
         ({"columns": {"n": "{{ later }}", "later": 1}}, "nothing provides 'later'; it is made further down"),
-        ({"response": {"schema": {"title": "str"}}, "columns": {"n": "{{ title }}"}}, "nothing provides 'title'; did you mean 'response.title'?"),
-        ({"response": {"schema": {"title": "str"}}, "columns": {"n": "{{ response.titel }}"}}, "nothing provides 'response.titel'; did you mean 'response.title'?"),
-        ({"columns": {"n": "{{ reply.finish }}"}}, "nothing provides 'reply.finish'; did you mean 'reply.finish_reason'?"),
+        (
+            {"response": {"schema": {"title": "str"}}, "columns": {"n": "{{ title }}"}},
+            "nothing provides 'title'; did you mean 'response.title'?",
+        ),
+        (
+            {"response": {"schema": {"title": "str"}}, "columns": {"n": "{{ response.titel }}"}},
+            "nothing provides 'response.titel'; did you mean 'response.title'?",
+        ),
+        (
+            {"columns": {"n": "{{ reply.finish }}"}},
+            "nothing provides 'reply.finish'; did you mean 'reply.finish_reason'?",
+        ),
         ({"keep_if": "response.score >"}, "not an expression: the expression is not finished"),
         ({"keep_if": "scor > 1"}, "nothing provides 'scor'; there are: a, b, response"),
         ({"each": "{{ a }} {{ b }}"}, "not an expression: an expression is one whole {{ … }}, or has no braces at all"),
@@ -273,7 +294,7 @@ def test_the_order_is_the_inputs(desk: Desk) -> None:
         ({"parse": "how.py:parse", "columns": {"c": 1}}, "'parse' and 'columns' exclude each other"),
         ({"parse": "how.py:parse", "each": "response"}, "'parse' and 'each' exclude each other"),
     ],
-)  # fmt: skip
+)
 def test_validate_finds_what_cannot_be_shaped(desk: Desk, more: dict[str, Any], problem: str) -> None:
     """Exactly one problem each, without calling anything."""
     desk.write(how__py=PARSE, bad__py="def parse(row, response):\nreturn 5\n")

@@ -174,16 +174,25 @@ def test_what_a_row_lacks_is_that_rows_error(desk: Desk, template: str, error: s
         ({"prompt": "{{ vars.tnoe }}"}, ["4:9: nothing provides 'vars.tnoe'; did you mean 'vars.tone'?"]),
         ({"prompt": "{{ tone }}"}, ["4:9: nothing provides 'tone'; did you mean 'vars.tone'?"]),
         ({"prompt": "{{ row['cusine'] }}"}, ["4:9: nothing provides 'row.cusine'; did you mean 'row.cuisine'?"]),
-        ({"prompt": "{{ response }}"}, ["4:9: 'response' is not there before the answer; use it in check, columns or keep_if"]),
-        ({"prompt": "{{ reply.model }}"}, ["4:9: 'reply' is not there before the answer; use it in check, columns or keep_if"]),
+        (
+            {"prompt": "{{ response }}"},
+            ["4:9: 'response' is not there before the answer; use it in check, columns or keep_if"],
+        ),
+        (
+            {"prompt": "{{ reply.model }}"},
+            ["4:9: 'reply' is not there before the answer; use it in check, columns or keep_if"],
+        ),
         ({"prompt": "{{ cuisine | uper }}"}, ["4:9: not a template: no filter named 'uper'; did you mean 'upper'?"]),
         ({"prompt": "{% if cuisine %}x"}, ["4:9: not a template: '{% if %}' is never closed; write '{% endif %}'"]),
         ({"prompt": "{{ len(cuisine) }}"}, ["4:9: nothing provides 'len'; write x | length"]),
         ({"prompt": "{{ now() }}"}, ["4:9: nothing provides 'now'; there is no clock in a template"]),
         ({"prompt": "{{ cuisine | default('x') }} {{ b | default('x') }} {{ c is defined }}"}, []),
-        ({"prompt": {"system": "{{ a", "user": "{{ b }}"}}, ["5:11: not a template: '{{' is never closed; write '}}'", "6:9: nothing provides 'b'; there are: cuisine"]),
+        (
+            {"prompt": {"system": "{{ a", "user": "{{ b }}"}},
+            ["5:11: not a template: '{{' is never closed; write '}}'", "6:9: nothing provides 'b'; there are: cuisine"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_validate_finds_templates_that_cannot_work(desk: Desk, spec: Any, problems: list[str]) -> None:
     """Syntax errors, and names that no input column, var or earlier step provides, without calling anything."""
     desk.says({"model": "simulator", "vars": {"tone": "dry"}, **spec, "input": {"matrix": {"cuisine": ["thai"]}}})

@@ -111,7 +111,7 @@ def test_defaults() -> None:
         ({"type": "int", "minimum": "x"}, ("minimum",), "'minimum' must be a number"),
         ({"type": "str", "max_length": -1}, ("max_length",), "must be a whole number from 0 on"),
         ({"type": "int", "default": "x"}, ("default",), "the default does not fit its own type"),
-        ({"type": "str", "pattern": "("}, ("pattern",), "regex"),
+        ({"type": "str", "pattern": "("}, ("pattern",), "regular expression"),
         ({"a": ["strin"]}, ("a", 0), "'strin' is not a type; write str"),
     ],
 )
