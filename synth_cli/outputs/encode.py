@@ -113,7 +113,10 @@ def _lines(rows: Sequence[Mapping[str, Any]], default: Default, option: int) -> 
     try:
         return [dumps(row, default, option) for row in rows]
     except orjson.JSONEncodeError:
-        return [dumps(_careful_row(row, default), default, option) for row in rows]
+        try:
+            return [dumps(_careful_row(row, default), default, option) for row in rows]
+        except orjson.JSONEncodeError as error:
+            raise UsageError(f"a row cannot be written: {error}") from error
 
 
 def _careful_row(row: Mapping[str, Any], default: Default) -> dict[str, Any]:

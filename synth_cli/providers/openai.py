@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from synth_cli.core.depth import too_deep
 from synth_cli.core.reply import Fault, Reply, Usage
 from synth_cli.core.request import Request, Terms
 from synth_cli.providers.hosts import Host
@@ -247,8 +248,9 @@ def _stated_cost(usage: dict[str, Any]) -> float | None:
     cost = usage.get("cost")
     if isinstance(cost, dict):
         cost = cost.get("total_cost")
-    known = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < BOUND
-    return float(cost) if known else None
+    if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost < BOUND:
+        return None
+    return float(cost)
 
 
 def _joined(parts: Any) -> str | None:
@@ -272,9 +274,11 @@ def _calls(calls: list[Any]) -> tuple[Mapping[str, Any], ...]:
         arguments = function.get("arguments")
         if isinstance(arguments, str):
             try:
-                arguments = orjson.loads(arguments)
+                parsed = orjson.loads(arguments)
             except orjson.JSONDecodeError:
-                arguments = function["arguments"]
+                pass
+            else:
+                arguments = arguments if too_deep(parsed, arguments) else parsed
         read.append(
             {
                 **{key: value for key, value in call.items() if key != "index"},

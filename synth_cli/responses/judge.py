@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from synth_cli.core.depth import DEEPEST, too_deep
 from synth_cli.core.reply import Reply
 from synth_cli.core.row import Context
 from synth_cli.core.state import Invalid, Valid, Verdict
@@ -104,13 +105,18 @@ def _by_schema(checker: Checker) -> Accept:
                 value = json_of(text)
             except NotJsonError as error:
                 return Invalid("schema", str(error))
+        if too_deep(value, text):
+            return Invalid("schema", f"nested more than {DEEPEST} levels deep")
         wrong = checker.wrong(value)
         if wrong is not None and isinstance(value, str):
             # JSON within a JSON text: some servers encode an answer twice
+            inner = value
             try:
-                value = json_of(value)
+                value = json_of(inner)
             except NotJsonError:
                 return Invalid("schema", wrong)
+            if too_deep(value, inner):
+                return Invalid("schema", f"nested more than {DEEPEST} levels deep")
             wrong = checker.wrong(value)
         return Valid(checker.mended(value)) if wrong is None else Invalid("schema", wrong)
 

@@ -58,8 +58,8 @@ def _mended(candidates: list[str], reason: str) -> Any:
             continue
         try:
             value = json_repair.loads(candidate)
-        except RecursionError:
-            raise NotJsonError("not JSON: nested too deeply") from None
+        except Exception:  # noqa: BLE001 - a guess at what was meant may fail in any way; then it is no JSON
+            continue
         if value:
             return value
     raise NotJsonError(f"not JSON: {reason}")

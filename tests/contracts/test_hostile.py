@@ -427,16 +427,16 @@ def test_content_that_is_no_json_is_a_fault_of_its_row(text: str, tmp_path: Path
         assert [len(failure.attempts) for failure in failures(path)] == [2] * ROWS
 
 
-@pytest.mark.parametrize("depth", [200, 300, 900, 5000])
+@pytest.mark.parametrize("depth", [190, 300, 900, 5000])
 def test_an_answer_of_any_depth_is_an_output_or_a_fault(depth: int, tmp_path: Path) -> None:
     """Deeper than a writer can go, it fails its row and no more."""
     deep = '{"a": ' + "[" * depth + "]" * depth + "}"
     say = {"row 1": deep}
     with serving(lambda asked: [response(200, completion(say.get(asked.prompt, '{"a": 1}')))]) as provider:
         path = job(tmp_path, provider.url, response={"schema": {"a": "any"}})
-        assert synth("run", path, "--quiet") == (0 if depth == 200 else 1)
-        assert [row["index"] for row in rows(path)] == ([0, 1, 2, 3] if depth == 200 else [0, 2, 3])
-        assert [failure.prompt for failure in failures(path)] == ([] if depth == 200 else ["row 1"])
+        assert synth("run", path, "--quiet") == (0 if depth == 190 else 1)
+        assert [row["index"] for row in rows(path)] == ([0, 1, 2, 3] if depth == 190 else [0, 2, 3])
+        assert [failure.prompt for failure in failures(path)] == ([] if depth == 190 else ["row 1"])
 
 
 def test_paid_answers_outlive_whatever_comes_after(tmp_path: Path) -> None:
