@@ -108,6 +108,12 @@ def price(
     return Price(listed.input, out_mtok / 1e6, listed.cached, listed.cache_write)
 
 
+def listed(backend: str, model: str, tier: Tier) -> bool:
+    """Whether the table has a price of this tier's own."""
+    entry = _entry(backend, model)
+    return entry is not None and _price(entry, f"_{tier}" if tier else "") is not None
+
+
 def _price(entry: Mapping[str, Any], tier: str) -> Price | None:
     entered, left = _number(entry, "input_cost_per_token" + tier), _number(entry, "output_cost_per_token" + tier)
     if entered is None or left is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -23,6 +24,7 @@ UPLOAD_RATE = 50_000
 REDIRECTS = 5
 BROKEN = 10_000
 """Broken lines that are held back until all others are read."""
+GONE = frozenset({404, 410})
 ABSENT = frozenset({404, 405, 501})
 
 
@@ -46,7 +48,7 @@ class Calls:
     async def found(self, url: str) -> Any | None:
         """JSON, or None where the provider knows no such thing."""
         answer = await self._send(HttpCall("GET", url, self.headers, None, self.timeout))
-        if answer.status in (404, 410):
+        if answer.status in GONE:
             return None
         if not 200 <= answer.status < 300:
             raise BatchError(_patient(self.fault(answer)))
@@ -58,7 +60,7 @@ class Calls:
     async def delete(self, url: str) -> None:
         """What is gone already is no error."""
         answer = await self._send(HttpCall("DELETE", url, self.headers, None, self.timeout))
-        if not 200 <= answer.status < 300 and answer.status not in (404, 410):
+        if not 200 <= answer.status < 300 and answer.status not in GONE:
             raise BatchError(_patient(self.fault(answer)))
 
     async def ask(self, method: str, url: str, body: bytes | None = None) -> Any:
@@ -82,6 +84,10 @@ class Calls:
                         yield line
                 return
             except HttpError as error:
+                if error.answer.status in GONE:
+                    said = self.fault(error.answer).message
+                    fault = Fault(FaultKind.MISSING, f"the results are not there: {said}", error.answer.status)
+                    raise BatchError(fault) from None
                 location = error.answer.headers.get("location")
                 if not 300 <= error.answer.status < 400 or not location:
                     raise BatchError(_patient(self.fault(error.answer))) from None
@@ -94,24 +100,31 @@ class Calls:
         raise BatchError(Fault(FaultKind.SERVER_ERROR, "redirected too often"))
 
     async def results(
-        self, urls: Sequence[str], *, headers: Mapping[str, str] | None = None
+        self, urls: Sequence[str], *, headers: Mapping[str, str] | None = None, kept_until: float = math.inf
     ) -> AsyncIterator[BatchResult]:
-        """What the lines of some files say, one file after the other."""
+        """What the lines of some files say, one file after the other.
+
+        A file that the provider does not have is an error to try again; from `kept_until` on it is an empty file.
+        """
         now = self.clock()
         broken: list[BatchResult] = []
         for url in urls:
-            async with aclosing(self.lines(url, headers=headers)) as found:
-                async for line in found:
-                    result = lines.result(line, now=now, secrets=self.secrets)
-                    if result is None:
-                        continue
-                    fault = result.exchange.fault
-                    unread = fault is not None and fault.kind is FaultKind.MALFORMED and not result.exchange.answer
-                    if unread and len(broken) < BROKEN:
-                        # a whole line for the same id may still come, and the first outcome counts
-                        broken.append(result)
-                        continue
-                    yield result
+            try:
+                async with aclosing(self.lines(url, headers=headers)) as found:
+                    async for line in found:
+                        result = lines.result(line, now=now, secrets=self.secrets)
+                        if result is None:
+                            continue
+                        fault = result.exchange.fault
+                        unread = fault is not None and fault.kind is FaultKind.MALFORMED and not result.exchange.answer
+                        if unread and len(broken) < BROKEN:
+                            # a whole line for the same id may still come, and the first outcome counts
+                            broken.append(result)
+                            continue
+                        yield result
+            except BatchError as error:
+                if error.fault.status not in GONE or now < kept_until:
+                    raise
         for result in broken:
             yield result
 

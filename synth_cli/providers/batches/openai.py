@@ -28,6 +28,7 @@ from synth_cli.providers.batches.tickets import (
     Ticket,
     count,
     filename,
+    kept_until,
     labels,
     missing,
     moment,
@@ -202,7 +203,8 @@ class OpenaiBatches:
 
     def results(self, ticket: Ticket) -> AsyncIterator[BatchResult]:
         files = [str(ticket[name]) for name in ("output_file_id", "error_file_id") if ticket.get(name)]
-        return self._calls.results([self._url(f"/files/{quote(file_id, safe='')}/content") for file_id in files])
+        urls = [self._url(f"/files/{quote(file_id, safe='')}/content") for file_id in files]
+        return self._calls.results(urls, kept_until=kept_until(ticket))
 
     async def cancel(self, ticket: Ticket) -> None:
         """A batch that has ended meanwhile is no error."""
@@ -272,8 +274,9 @@ def _ticket(batch: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("input_file_id", "output_file_id", "error_file_id"):
         if batch.get(name):
             ticket[name] = str(batch[name])
-    at = moment(batch.get("created_at"))
-    return ticket if at is None else ticket | {"created_at": at}
+    ends = (moment(batch.get(f"{state}_at")) for state in ("completed", "failed", "expired", "cancelled"))
+    times = {"created_at": moment(batch.get("created_at")), "ended_at": next(filter(None, ends), None)}
+    return ticket | {name: at for name, at in times.items() if at is not None}
 
 
 def _errors(batch: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
@@ -24,6 +25,8 @@ UNANSWERED: Mapping[Outcome, str] = {
 }
 SLACK = 3600.0
 """Seconds by which the provider's clock may be behind ours."""
+LAG = 86400.0
+"""Seconds after a batch's end in which a file of results may not be seen yet."""
 KEPT = 30 * 86400.0
 """Seconds after which a batch that nobody knows is really gone, and not somebody else's."""
 
@@ -41,6 +44,12 @@ def filename(key: str) -> str:
 def missing(outcome: Outcome, reason: str = "") -> Fault:
     """What is recorded for a request of an ended batch that has no result."""
     return Fault(FaultKind.MISSING, f"{UNANSWERED[outcome]}: {reason}" if reason else UNANSWERED[outcome])
+
+
+def kept_until(ticket: Ticket) -> float:
+    """Until when the results of an ended batch must be there: a day after its end, as far as that is known."""
+    at = ticket.get("ended_at") or ticket.get("created_at")
+    return at + LAG if isinstance(at, int | float) else math.inf
 
 
 def refused(fault: Fault) -> bool:
