@@ -10,7 +10,7 @@ import orjson
 from synth_cli.core.ports import Client, Exchange, HttpCall, Transport, TransportError
 from synth_cli.core.reply import Answer, Fault, FaultKind, Reply
 from synth_cli.core.request import Request, Terms
-from synth_cli.providers import limits, sse
+from synth_cli.providers import codecs, limits, sse
 from synth_cli.providers.faults import fault_of, masked
 from synth_cli.providers.openai import READERS, BodyError, Encoder, StatedError, encoder
 from synth_cli.providers.resolve import Endpoint
@@ -118,7 +118,7 @@ def body(endpoint: Endpoint, request: Request) -> dict[str, Any]:
 
 def read(answer: Answer) -> Reply:
     """What a kept answer says. Raises BodyError where that cannot be told; never for one that was accepted."""
-    reader = READERS.get(answer.protocol)
+    reader = codecs.READERS.get(answer.protocol)
     if reader is None:
         raise BodyError(f"no codec for answers of protocol '{answer.protocol}'")
     return reader(answer.body)

@@ -61,7 +61,7 @@ def lower(
     if constraint.kind == "choice":
         if structured in ("json", "tool"):
             return Lowered()
-        wrapped = Constraint("schema", _choice(constraint.value), constraint.name)
+        wrapped = Constraint("schema", choice_schema(constraint.value), constraint.name)
         return Lowered(_response_format(wrapped, structured, unsupported), reading=".choice")
     if structured == "tool" and not tools:
         name = _name(constraint)
@@ -175,6 +175,35 @@ def _follow(schema: Mapping[str, Any], reference: str) -> Mapping[str, Any] | No
     return node if isinstance(node, Mapping) else None
 
 
+def recursive(schema: Any) -> bool:
+    """Whether a definition leads back to itself: some providers unroll references, and refuse these."""
+    return _returns(schema, schema, ())
+
+
+def _returns(node: Any, root: Any, seen: tuple[str, ...]) -> bool:
+    if isinstance(node, list):
+        return any(_returns(part, root, seen) for part in node)
+    if not isinstance(node, Mapping):
+        return False
+    reference = node.get("$ref")
+    if isinstance(reference, str):
+        if reference in seen or reference == "#":
+            return True
+        if _returns(_follow(root, reference), root, (*seen, reference)):
+            return True
+    return any(_returns(part, root, seen) for key, part in node.items() if key not in ("$defs", "definitions"))
+
+
+def unions(schema: Any) -> int:
+    """How many parts of the schema may be of several types."""
+    if isinstance(schema, list):
+        return sum(unions(part) for part in schema)
+    if not isinstance(schema, Mapping):
+        return 0
+    own = "anyOf" in schema or isinstance(schema.get("type"), list)
+    return own + sum(unions(part) for part in schema.values())
+
+
 def _response_format(
     constraint: Constraint, structured: Structured | Literal["tool"], unsupported: frozenset[str]
 ) -> dict[str, Any]:
@@ -195,7 +224,8 @@ def _vllm(constraint: Constraint, completion: bool) -> Lowered:
     return Lowered({"structured_outputs": {field_name: constraint.value}})
 
 
-def _choice(values: Sequence[str]) -> dict[str, Any]:
+def choice_schema(values: Sequence[str]) -> dict[str, Any]:
+    """A choice as hosts with schemas take it: an object whose `answer` is one of the values."""
     return {
         "type": "object",
         "properties": {"answer": {"type": "string", "enum": list(dict.fromkeys(values))}},
