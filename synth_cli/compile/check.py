@@ -171,10 +171,8 @@ class _Checked:
             engines = engines_of(name)
             inherited = self.own and not self.loaded.places.find((*where, name))[2]
             if engine not in engines and not inherited and getattr(params, name) is not None:
-                belongs = " and ".join(engines)
-                yield self._problem(
-                    (*where, name), f"'{name}' belongs to the engine {belongs}; this step's is {engine}"
-                )
+                belongs = f"engine{'s' if len(engines) > 1 else ''} {' and '.join(engines)}"
+                yield self._problem((*where, name), f"'{name}' belongs to the {belongs}; this step's is {engine}")
 
     def _prompt(self) -> Iterator[Problem]:
         step, value, known = self.step, self.texts.value, Known(self.columns)

@@ -59,6 +59,8 @@ def _message(message: Any, position: int, folder: Path) -> Mapping[str, Any]:
     extra = {key: value for key, value in message.items() if key not in ("role", "content") and value is not None}
     if content is None and role == "assistant" and extra:
         return {"role": role, "content": None, **extra}
+    if content is None and role in ("user", "system", "developer"):
+        raise MessageError(f"message {position} ({role}) has no content")
     if isinstance(content, Sequence) and not isinstance(content, str | bytes):
         content = [_part(part, position, folder) for part in content]
     else:
