@@ -141,7 +141,9 @@ def test_schema_is_json_on_stdout() -> None:
     """`synth schema` is a JSON Schema that names every top-level key."""
     called = synth("schema")
     assert (called.code, called.err) == (0, "")
-    assert {"model", "input", "prompt", "output", "budget", "accept"} <= set(called.json["definitions"]["Spec"]["properties"])
+    assert {"model", "input", "prompt", "output", "budget", "accept"} <= set(
+        called.json["definitions"]["Spec"]["properties"]
+    )
 
 
 def test_plan_says_what_a_run_would_do_without_a_call(tmp_path: Path) -> None:
