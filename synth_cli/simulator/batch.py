@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -105,6 +106,9 @@ class Dialect:
     most: int
     one_file: bool = False
     shuffled: bool = False
+    keeps_expired: bool = True
+    """Whether what was done is there when a batch expires; where not, nothing is done then."""
+    purpose: str = "batch_output"
 
 
 def parsed(line: bytes) -> Any:
@@ -126,6 +130,11 @@ def window_of(text: str) -> float:
     if text[:-1].isdigit() and text[-1:] in UNITS:
         return float(text[:-1]) * UNITS[text[-1]]
     raise wrong("completion_window", f"'{text}' is not a time such as '24h'")
+
+
+def iso(moment: float) -> str:
+    """RFC 3339, in microseconds."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"

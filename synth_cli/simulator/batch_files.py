@@ -105,7 +105,7 @@ class Results:
                 name = f"{self.batch.id.replace('/', '_')}_{kind}.jsonl"
                 file_id = self.dialect.make_file()
                 found.append(
-                    self.shelf.keep(token, name, file_id=file_id, purpose="batch_output", created=self.now()).id
+                    self.shelf.keep(token, name, file_id=file_id, purpose=self.dialect.purpose, created=self.now()).id
                 )
             else:
                 found.append(None)

@@ -13,12 +13,12 @@ from typing import Any
 import orjson
 from aiohttp import BodyPartReader, web
 
-from synth_cli.simulator.asked import Asked, Refused, body_of, missing, read_chat, read_completions, wrong
-from synth_cli.simulator.batch import ENDED, Batch, Dialect, Line, Problem, Stage
-from synth_cli.simulator.calls import Sent, call, lost, own_headers
+from synth_cli.simulator.asked import Asked, Refused, missing, read_chat, read_completions, wrong
+from synth_cli.simulator.batch import Batch, Dialect, Line, Problem, Stage
+from synth_cli.simulator.calls import own_headers
 from synth_cli.simulator.model import Choice
-from synth_cli.simulator.service import Handler, Routes, Service
-from synth_cli.simulator.shelf import StoredFile
+from synth_cli.simulator.service import Service
+from synth_cli.simulator.shelf import HIDDEN, StoredFile
 from synth_cli.simulator.wire import chat_body, completion_body
 
 PREFIXES = ("/v1", "/openai/v1", "/openai")
@@ -197,9 +197,9 @@ def known_file(service: Service, file_id: str) -> StoredFile:
     return file
 
 
-def known_batch(service: Service, batch_id: str) -> Batch:
+def known_batch(service: Service, batch_id: str, dialects: frozenset[str]) -> Batch:
     batch = service.batches.get(batch_id)
-    if batch is None:
+    if batch is None or batch.dialect not in dialects:
         raise Refused(404, f"No batch found with id '{batch_id}'.", code="not_found")
     return batch
 
@@ -241,83 +241,8 @@ async def upload(service: Service, request: web.BaseRequest, file_id: str) -> St
 def seen_files(service: Service) -> list[StoredFile]:
     """Newest first, without those that lists do not show yet."""
     seen = service.batches.now() - service.settings.batch_list_lag
-    return [file for file in reversed(service.shelf.known.values()) if file.created <= seen]
-
-
-def routes(service: Service) -> Routes:
-    service.batches.dialects[OPENAI.name] = OPENAI
-
-    async def create_file(request: web.BaseRequest) -> Sent:
-        stored = await upload(service, request, OPENAI.make_file())
-        return Sent(orjson.dumps(file_shape(stored)))
-
-    async def list_files(request: web.BaseRequest) -> Sent:
-        purpose = request.query.get("purpose")
-        files = [file_shape(file) for file in seen_files(service) if purpose in (None, file.purpose)]
-        if request.query.get("order") == "asc":
-            files.reverse()
-        return Sent(page(files, request.query, limit=MOST_FILES, most=MOST_FILES))
-
-    async def one_file(request: web.BaseRequest) -> Sent:
-        file_id, _, what = request.path.rpartition("/files/")[2].partition("/")
-        stored = known_file(service, file_id)
-        if what == "content":
-            return Sent(service.shelf.path(file_id), content_type="application/octet-stream")
-        if what:
-            raise Refused(404, f"Invalid URL ({request.method} {request.path})")
-        return Sent(orjson.dumps(file_shape(stored)))
-
-    async def delete_file(request: web.BaseRequest) -> Sent:
-        file_id = request.path.rpartition("/files/")[2]
-        known_file(service, file_id)
-        service.shelf.delete(file_id)
-        return Sent(orjson.dumps({"id": file_id, "object": "file", "deleted": True}))
-
-    async def create_batch(request: web.BaseRequest) -> Sent:
-        batch = made(service, OPENAI, body_of(await request.read()), request)
-        return Sent(orjson.dumps(batch_shape(batch)), lost=lost(service, service.batches.settings_of(batch)))
-
-    async def list_batches(request: web.BaseRequest) -> Sent:
-        batches = [batch_shape(batch) for batch in service.batches.listed(DIALECTS)]
-        return Sent(page(batches, request.query, limit=20, most=100))
-
-    async def one_batch(request: web.BaseRequest) -> Sent:
-        batch = known_batch(service, request.path.rpartition("/batches/")[2])
-        return Sent(orjson.dumps(batch_shape(batch)))
-
-    async def cancel_batch(request: web.BaseRequest) -> Sent:
-        batch_id, _, what = request.path.rpartition("/batches/")[2].partition("/")
-        if what != "cancel":
-            raise Refused(404, f"Invalid URL ({request.method} {request.path})")
-        batch = known_batch(service, batch_id)
-        if batch.stage in ENDED - {Stage.CANCELLED}:
-            message = f"Cannot cancel a batch with status '{batch.stage.value}'."
-            raise Refused(409, message, code="batch_not_cancellable")
-        service.batches.cancel(batch)
-        return Sent(orjson.dumps(batch_shape(batch)))
-
-    acts = {
-        ("POST", "/files"): ("files.create", create_file),
-        ("GET", "/files"): ("files.list", list_files),
-        ("GET", "/files/*"): ("files.get", one_file),
-        ("DELETE", "/files/*"): ("files.delete", delete_file),
-        ("POST", "/batches"): ("batches.create", create_batch),
-        ("GET", "/batches"): ("batches.list", list_batches),
-        ("GET", "/batches/*"): ("batches.get", one_batch),
-        ("POST", "/batches/*"): ("batches.cancel", cancel_batch),
-    }
-    found: dict[tuple[str, str], Handler] = {}
-    for prefix in PREFIXES:
-        for (method, path), (name, act) in acts.items():
-            found[method, prefix + path] = handler(service, name, act)
-    return found
-
-
-def handler(service: Service, name: str, act: Any) -> Handler:
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        return await call(service, request, name, act)
-
-    return handle
+    files = reversed(service.shelf.known.values())
+    return [file for file in files if file.purpose not in HIDDEN and file.created <= seen]
 
 
 def made(service: Service, dialect: Dialect, body: Mapping[str, Any], request: web.BaseRequest) -> Batch:

@@ -240,6 +240,8 @@ class Batches:
         total = batch.total
         share = min(1.0 if each is None else each for each in (settings.batch_expire, settings.batch_halt))
         limit = int(total * share)
+        if settings.batch_expire is not None and not dialect.keeps_expired:
+            limit = 0
         begin = self.now() if settings.batch_seconds == 0 else batch.created + settings.batch_seconds * VALIDATED
         span = settings.batch_seconds * (WORKED - VALIDATED)
         while batch.worked < (limit if batch.stop is None else batch.stop):

@@ -14,7 +14,7 @@ from synth_cli.simulator.asked import Refused
 from synth_cli.simulator.draw import Draw, mix, number_of
 from synth_cli.simulator.faults import Trouble, troubled
 from synth_cli.simulator.limits import Refusal
-from synth_cli.simulator.service import JSON, Service, check_key, reset, too_fast
+from synth_cli.simulator.service import JSON, Handler, Service, check_key, reset, too_fast
 from synth_cli.simulator.settings import HEADER, Settings
 
 PIECE = 1 << 18
@@ -103,6 +103,18 @@ async def respond(request: web.BaseRequest, sent: Sent, share: float) -> web.Str
         except ConnectionError:
             pass  # the client went away; it has what it wanted
     return response
+
+
+def handler(service: Service, name: str, act: Act, error: Callable[[Refused], bytes] = Refused.body) -> Handler:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        return await call(service, request, name, act, error)
+
+    return handle
+
+
+def elsewhere(request: web.BaseRequest) -> Refused:
+    """For a path below one that is known."""
+    return Refused(404, f"Invalid URL ({request.method} {request.path})")
 
 
 def lost(service: Service, settings: Settings) -> bool:

@@ -1,8 +1,14 @@
 """The simulated model behind an OpenAI-compatible HTTP server.
 
-    POST /v1/chat/completions   also streamed          GET  /simulator/counts   what it did so far
-    POST /v1/completions        also streamed          POST /simulator/reset    counts, tries and limits anew
-    GET  /v1/models
+    POST /v1/chat/completions   also streamed          GET  /simulator/counts    what it did so far
+    POST /v1/completions        also streamed          POST /simulator/reset     counts, tries and limits anew
+    GET  /v1/models                                    POST /simulator/advance   {"seconds": 3600}: the batches' clock
+
+    /v1/files, /v1/batches             OpenAI's batches, also below /openai/v1 (Groq, Azure) and /openai (Azure);
+                                       Together's way below /together/v1
+    /v1/batch/jobs                     Mistral's
+    /v1/messages, /v1/messages/batches Anthropic's
+    /v1beta/models/…:generateContent, …:batchGenerateContent, /v1beta/batches, /v1beta/files    Gemini's
 
 Which model is asked for matters only where its name (without a provider's prefix) begins with `unknown` (404),
 contains `no-credit` (429 insufficient_quota) or contains `reason` (it thinks aloud). The key `bad` is refused (401).
@@ -18,12 +24,18 @@ from typing import Any, Self
 import orjson
 from aiohttp import web
 
-from synth_cli.simulator import batch_openai, openai
+from synth_cli.simulator import batch_anthropic, batch_gemini, batch_mistral, batch_routes, openai
 from synth_cli.simulator.asked import Refused, body_of
 from synth_cli.simulator.service import JSON, Handler, Routes, Service
 from synth_cli.simulator.settings import Settings
 
-PROTOCOLS: tuple[Callable[[Service], Routes], ...] = (openai.routes, batch_openai.routes)
+PROTOCOLS: tuple[Callable[[Service], Routes], ...] = (
+    openai.routes,
+    batch_routes.routes,
+    batch_mistral.routes,
+    batch_anthropic.routes,
+    batch_gemini.routes,
+)
 """Each protocol's routes: another one is another module here."""
 LARGEST_BODY = 256 << 20
 SHUTDOWN = 1.0

@@ -14,6 +14,12 @@ from typing import Any, BinaryIO
 
 import orjson
 
+INTERNAL = "internal"
+"""The purpose of files that no client put here and none sees."""
+GEMINI_FILE = "gemini"
+HIDDEN = frozenset({INTERNAL, GEMINI_FILE})
+"""Purposes that OpenAI's lists do not show."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
