@@ -46,10 +46,26 @@ def simulator(
     share_invalid: Annotated[float, _share("share_invalid")] = 0.0,
     share_length: Annotated[float, _share("share_length")] = 0.0,
     share_filter: Annotated[float, _share("share_filter")] = 0.0,
+    batch_seconds: Annotated[float, _option("batch_seconds", min=0)] = 0.0,
+    batch_expire: Annotated[Limit, _share("batch_expire")] = None,
+    batch_halt: Annotated[Limit, _share("batch_halt")] = None,
+    batch_refuse: Annotated[bool, typer.Option("--batch-refuse", help=ABOUT["batch_refuse"])] = False,
+    batch_share_error: Annotated[float, _share("batch_share_error")] = 0.0,
+    batch_share_missing: Annotated[float, _share("batch_share_missing")] = 0.0,
+    batch_share_duplicate: Annotated[float, _share("batch_share_duplicate")] = 0.0,
+    batch_share_unknown: Annotated[float, _share("batch_share_unknown")] = 0.0,
+    batch_malformed: Annotated[int, _option("batch_malformed", min=0)] = 0,
+    batch_shuffle: Annotated[bool, typer.Option("--batch-shuffle", help=ABOUT["batch_shuffle"])] = False,
+    batch_share_lost: Annotated[float, _share("batch_share_lost")] = 0.0,
+    batch_list_lag: Annotated[float, _option("batch_list_lag", min=0)] = 0.0,
+    batch_first: Annotated[int | None, _option("batch_first", min=0, show_default=False)] = None,
+    batch_queued_tokens: Annotated[int | None, _option("batch_queued_tokens", min=1, show_default=False)] = None,
+    folder: Annotated[str | None, _option("folder", show_default=False)] = None,
 ) -> int:
     """Serve the simulated model.
 
-    OpenAI-compatible, deterministic, with faults on request.
+    OpenAI-compatible, deterministic, with faults on request. Batches too, and the protocols of Anthropic, Gemini,
+    Mistral and Together.
     """
     given = {name: value for name, value in locals().items() if name in ABOUT}
     from synth_cli.simulator import Settings, serve
