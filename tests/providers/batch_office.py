@@ -62,7 +62,10 @@ class Office:
         said = answers.pop(0) if len(answers) > 1 else answers[0]
         said = said if isinstance(said, Said) else Said(said)
         body = said.bytes.replace(b"{url}", self.url.encode())
-        headers = {name: value.replace("{url}", self.url) for name, value in said.headers.items()}
+        port = self.url.rpartition(":")[2]
+        headers = {
+            name: value.replace("{url}", self.url).replace("{port}", port) for name, value in said.headers.items()
+        }
         return web.Response(status=said.status, body=body, headers=headers)
 
 
