@@ -45,7 +45,8 @@ class _Connector(aiohttp.TCPConnector):
 
 def _fault(error: BaseException) -> Fault:
     """A connection that broke, in words that are text whatever the server sent."""
-    words = str(error).encode(errors="replace").decode()
+    # aiohttp says this of every address, whether TLS is spoken there or not
+    words = str(error).replace(" ssl:default", "").encode(errors="replace").decode()
     return Fault(FaultKind.CONNECTION, words or type(error).__name__)
 
 

@@ -13,10 +13,11 @@ import orjson
 from synth_cli.compile.inputs import volatile
 from synth_cli.compile.plan import Plan, StepPlan
 from synth_cli.compile.requests import Drafter
-from synth_cli.core.cost import cost
+from synth_cli.core.cost import Price, cost, worst_case
 from synth_cli.core.figures import Traffic
 from synth_cli.core.reply import Usage
 from synth_cli.core.state import NOTHING, Answered, Failed, standing
+from synth_cli.report.words import usd
 from synth_cli.run.feed import Feed, Passed
 from synth_cli.run.opening import epoch_of, state_of
 from synth_cli.run.options import RunOptions
@@ -32,6 +33,8 @@ OVERHEAD = 10
 """Tokens of a chat's own marks."""
 LEAST_OUT, USUAL_OUT = 16, 1000
 """Tokens of an answer where neither the spec nor the ledger says."""
+FEW = 32
+"""Requests at once, below which a budget is what makes a run slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Counted:
     answered: int = 0
     failed: int = 0
     bytes: int = 0
+    largest: int = 0
+    """Bytes of the largest new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,7 @@ def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> O
             else:
                 count.new += 1
                 count.bytes += request.input_bytes
+                count.largest = max(count.largest, request.input_bytes)
         traffic = ledger.traffic()
     return _outlook(plan, options, feed.passed, count, traffic)
 
@@ -140,14 +146,35 @@ def _outlook(plan: Plan, options: RunOptions, passed: Passed, count: Counted, tr
         limits={
             "max_requests_per_minute": settings.max_requests_per_minute,
             "max_tokens_per_minute": settings.max_tokens_per_minute,
+            "max_input_tokens_per_minute": settings.max_input_tokens_per_minute,
+            "max_output_tokens_per_minute": settings.max_output_tokens_per_minute,
             "max_concurrent_requests": settings.max_concurrent_requests,
             "max_retries": settings.max_retries,
             "max_cost_usd": plan.limits.cost,
             "max_tokens": plan.limits.tokens,
             "max_time_seconds": plan.limits.seconds,
         },
-        notes=("the source may change: a run may read other rows",) if volatile(plan.source) else (),
+        notes=tuple(_notes(plan, step, paid, count)),
     )
+
+
+def _notes(plan: Plan, step: StepPlan, paid: Price | None, count: Counted) -> Iterator[str]:
+    if volatile(plan.source):
+        yield "the source may change: a run may read other rows"
+    if count.failed:
+        yield "what failed before for good is asked again only with --retry-failed"
+    most = most_output(step)
+    if count.new and most is not None and not (plan.limits.cost is None and plan.limits.tokens is None):
+        dearest, longest = worst_case(count.largest, most, paid)
+        shares = [
+            limit / each
+            for limit, each in ((plan.limits.cost, dearest), (plan.limits.tokens, longest))
+            if limit is not None and each
+        ]
+        at_once = int(min(shares, default=FEW))
+        if at_once < min(FEW, count.new):
+            says = f"so {at_once:,} may be under way at once" if at_once else "so not one can be sent"
+            yield f"each request's worst case ({most:,} tokens out) is held against the budget, {says}"
 
 
 def _output(step: StepPlan, traffic: Traffic) -> tuple[Range, str]:
@@ -211,14 +238,15 @@ def as_text(outlook: Outlook) -> str:
 
 
 def _span(span: Range) -> str:
-    return f"{span.low:,.0f}-{span.high:,.0f}"
+    return f"{span.low:,.0f}-{span.high:,.0f}" if span.high else "0"
 
 
 def _money(span: Range | None) -> str:
     if span is None:
         return "unknown: no price is known for this model; give in_mtok_cost and out_mtok_cost"
-    digits = 2 if span.high >= 1 else 4
-    return f"${span.low:,.{digits}f}-${span.high:,.{digits}f}"
+    if not span.high:
+        return "nothing"
+    return f"{usd(span.low)}-{usd(span.high)}"
 
 
 def _limits(limits: Mapping[str, float | str | None]) -> str:

@@ -150,4 +150,5 @@ def _beside(path: Path) -> str:
     """A hint: the file that was probably meant."""
     if not path.parent.is_dir():
         return f"there is no folder {path.parent} either"
-    return did_you_mean(path.name, sorted(each.name for each in path.parent.iterdir()), listed=5)
+    files = (each.name for each in path.parent.iterdir() if each.is_file() and not each.name.startswith("."))
+    return did_you_mean(path.name, sorted(files), listed=5)

@@ -144,6 +144,18 @@ def test_a_model_of_the_table_needs_neither(tmp_path: Path) -> None:
     assert len(server.asked) == 3
 
 
+def test_plan_says_when_a_budget_makes_a_run_slow(tmp_path: Path) -> None:
+    """A budget that few worst cases fit into lets few requests run at once: plan says so, before it is felt."""
+    made = spec("http://127.0.0.1:9/v1", input={"count": 50}, prompt="Hi {{ index }}.", budget={"max_tokens": 1000})
+    path = write(tmp_path, made)
+    slow = synth("plan", path, "--set", "generation_params.max_tokens=200").out
+    quick = synth("plan", path, "--set", "generation_params.max_tokens=200", "--set", "budget.max_tokens=90_000").out
+    none = synth("plan", path, "--set", "generation_params.max_tokens=2000").out
+    assert "worst case (200 tokens out) is held against the budget, so 4 may be under way at once" in slow
+    assert "worst case (2,000 tokens out) is held against the budget, so not one can be sent" in none
+    assert "worst case" not in quick
+
+
 @pytest.mark.parametrize("by", ["option", "spec"])
 def test_max_time_ends_a_run_with_75(tmp_path: Path, by: str) -> None:
     """The deadline stops new requests, lets those in flight settle, and the next run goes on."""
