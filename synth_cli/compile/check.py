@@ -13,6 +13,7 @@ from synth_cli.compile.inputs import known_columns
 from synth_cli.compile.names import REPLY, Known, Texts
 from synth_cli.compile.plan import ProviderOf, backend_of, engine_of, model_of, settings_of
 from synth_cli.compile.requests import FORMATS
+from synth_cli.core.row import Row
 from synth_cli.errors import Problem, SynthError
 from synth_cli.spec.backend import BackendParams, engines_of
 from synth_cli.spec.fields import all_fields, fields_of, item_of
@@ -21,7 +22,7 @@ from synth_cli.spec.load import Loaded
 from synth_cli.spec.model import Input, Model, ModelRef, Step
 from synth_cli.spec.places import Where
 from synth_cli.spec.schema import SchemaError, schema_of
-from synth_cli.template import Templates, TemplateSyntaxError
+from synth_cli.template import TemplateError, Templates, TemplateSyntaxError, scope
 
 RAW = Known(frozenset({"system", "user"}))
 
@@ -219,6 +220,8 @@ class _Checked:
         if isinstance(response.choice, str):
             yield from self.texts.value(self.at("response", "choice"), response.choice, Known(self.columns))
         known = self._known(self.columns)
+        # a reply is judged wherever it turns up again, and there nobody knows what was sent
+        known = replace(known, members={**(known.members or {}), "reply": REPLY - {"messages"}})
         for position, check in enumerate(response.check if isinstance(response.check, list) else [response.check]):
             where = self.at("response", "check", *((position,) if isinstance(response.check, list) else ()))
             yield from self.texts.expression(where, check, known)
@@ -227,6 +230,10 @@ class _Checked:
         """`each`, `columns`, `keep_if`, `parse`, `carry`."""
         step = self.step
         yield from self.texts.expression(self.at("each"), step.each, self._known(self.columns))
+        if step.each is not None and not self._may_be_list(step.each):
+            yield self._problem(
+                self.at("each"), "'each' gives no list", "write each: response.field, a list of the answer"
+            )
         items = ("item",) if step.each is not None else ()
         seen, written = self.columns, step.columns or {}
         for position, (name, node) in enumerate(written.items()):
@@ -252,6 +259,14 @@ class _Checked:
                 yield self.texts.unknown(self.at("carry", position), name, self.columns)
         if step.parse is not None:
             yield from self._parse(step.parse)
+
+    def _may_be_list(self, each: str | bool) -> bool:
+        try:
+            template = self.texts.templates.expression(each)
+            return not template.constant or isinstance(template.render(scope(Row(0, b"", {}))), list)
+        except (TemplateSyntaxError, TemplateError):
+            # said elsewhere, or only rows can tell
+            return True
 
     def _parse(self, reference: str) -> Iterator[Problem]:
         where = self.at("parse")

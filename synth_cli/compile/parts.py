@@ -46,7 +46,7 @@ def messages_of(value: Any, folder: Path) -> tuple[Mapping[str, Any], ...]:
         raise MessageError(f"messages must be a list of {{role, content}}, not {type(value).__name__}{hint}")
     if not value:
         raise MessageError("messages is an empty list")
-    return tuple(_message(message, position, folder) for position, message in enumerate(value))
+    return tuple(_message(message, position, folder) for position, message in enumerate(value, 1))
 
 
 def _message(message: Any, position: int, folder: Path) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from synth_cli.core.reply import Usage
+from synth_cli.core.reply import Reply, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,13 @@ def cost(usage: Usage, price: Price) -> float:
     if usage.reasoning and price.reasoning is not None:
         total += usage.reasoning * (price.reasoning - price.output)
     return total
+
+
+def charged(reply: Reply, price: Price | None) -> float | None:
+    """USD for a reply: what the provider states, else by its usage; None where neither is known."""
+    if reply.cost is not None or reply.usage is None or price is None:
+        return reply.cost
+    return cost(reply.usage, price)
 
 
 def worst_case(input_bytes: int, max_output: int, price: Price | None) -> tuple[float, int]:

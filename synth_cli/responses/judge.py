@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from synth_cli.core.cost import Price, charged
 from synth_cli.core.depth import DEEPEST, too_deep
 from synth_cli.core.reply import Reply
 from synth_cli.core.row import Context
@@ -35,10 +36,16 @@ class Judge:
     a schema or a regular expression that is wrong in itself, TemplateSyntaxError for a check that is.
     """
 
-    def __init__(self, step: Step, templates: Templates, schema: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self, step: Step, templates: Templates, schema: Mapping[str, Any] | None, *, price: Price | None = None
+    ) -> None:
+        """`price` is what `reply.cost` is made of in checks, where the provider states none."""
+        self._price = price
         response = step.response or Response.model_validate({})
         params = step.backend_params or BackendParams.model_validate({})
         self._unwanted = frozenset(params.invalid_finish_reasons)
+        own = step.generation_params or {}
+        self._short = step.prompt_format != "chat" and not any("max_" in name for name in own)
         self._tools = step.tools is not None
         self._accept = _acceptor(response, templates, schema)
         self._without_text = Valid(None if schema is not None else "")
@@ -48,7 +55,7 @@ class Judge:
 
     def __call__(self, context: Context, reply: Reply) -> Verdict:
         if reply.finish_reason in self._unwanted:
-            return _ended(reply.finish_reason)
+            return _ended(reply.finish_reason, short=self._short)
         if reply.refusal:
             return Invalid("refusal", f"the model refused: {shortened(reply.refusal)}", retry=False)
         text = reply.text
@@ -63,7 +70,7 @@ class Judge:
     def _checked(self, context: Context, reply: Reply, valid: Valid) -> Verdict:
         after = {"response": valid.value}
         if self._sees_reply:
-            after["reply"] = reply_view(reply, cost=reply.cost)
+            after["reply"] = reply_view(reply, cost=charged(reply, self._price))
         seen = scope(context.row, sample=context.sample, **after)
         for written, check in self._checks:
             try:
@@ -75,11 +82,14 @@ class Judge:
         return valid
 
 
-def _ended(reason: str | None) -> Invalid:
+def _ended(reason: str | None, *, short: bool) -> Invalid:
+    """`short`: a raw completion for which no length was asked, so that the server's own applies."""
     if reason == "content_filter":
         return Invalid("finish reason", "the provider's content filter ended the answer", retry=False)
     if reason == "length":
-        return Invalid("finish reason", "the answer was cut off at the longest length allowed (finish reason 'length')")
+        why = "the answer was cut off at the longest length allowed (finish reason 'length')"
+        hint = "; servers end a raw completion after 16 tokens unless generation_params.max_tokens says more"
+        return Invalid("finish reason", why + hint * short)
     return Invalid("finish reason", f"the answer ended with the finish reason '{reason}'")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +17,8 @@ from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.errors import UsageError
 
 Parse: TypeAlias = Callable[[dict[str, Any], Any], Any]
+PYTHON = os.path.dirname(os.__file__)
+"""Where Python's own modules are."""
 FORM = "path.py:function or package.module:function"
 
 
@@ -79,7 +82,7 @@ def told(error: BaseException) -> str:
 
 
 def _users(filename: str) -> bool:
-    return not (filename == __file__ or filename.startswith("<") or "site-packages" in filename)
+    return not (filename == __file__ or filename.startswith(("<", PYTHON)) or "site-packages" in filename)
 
 
 def parsed(parse: Parse, row: Mapping[str, Any], response: Any) -> list[dict[str, Any]] | Fault:

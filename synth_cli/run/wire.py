@@ -135,7 +135,7 @@ def policy_of(step: StepPlan, epoch: int, options: RunOptions) -> Policy:
         max_retries=step.settings.max_retries,
         retry_failed=options.retry_failed,
         epoch=epoch,
-        judge=Judge(step.step, step.templates, step.schema),
+        judge=Judge(step.step, step.templates, step.schema, price=price_of(step, options)),
         read=read,
         reask=feedback if response is not None and response.feedback else None,
         stop_on_failure=step.step.on_failure == "stop",

@@ -165,6 +165,10 @@ def _step(step: Mapping[str, Any], where: Where, folder: Path, *, defaults: Mapp
 def _asking(step: Mapping[str, Any], where: Where, defaults: Mapping[str, Any]) -> Iterator[Finding]:
     name = f"step '{step.get('name')}'" if where else "the spec"
     asked = _given(step, ("prompt", "messages", "turns"))
+    for key, said in (("prompt", step.get("prompt")), ("user", _user(step))):
+        if isinstance(said, str) and not said.strip():
+            place: Where = (*where, "prompt") if key == "prompt" else (*where, "prompt", "user")
+            yield Finding(place, f"'{dotted(place)}' is empty: nothing is asked")
     if not asked:
         hint = "write prompt: …" if where else "write prompt: …, or steps: …"
         yield Finding(where, f"{name} asks nothing: it has no 'prompt'", hint, at_key=True, lacks="prompt")
@@ -192,6 +196,11 @@ def _asking(step: Mapping[str, Any], where: Where, defaults: Mapping[str, Any]) 
         message = "'prompt_format' and 'response.feedback' exclude each other"
         hint = "a raw completion has no turn in which a model could be shown its answer"
         yield Finding((*where, "response", "feedback"), message, hint, at_key=True)
+
+
+def _user(step: Mapping[str, Any]) -> Any:
+    prompt = step.get("prompt")
+    return prompt.get("user") if isinstance(prompt, dict) else None
 
 
 def _tools(tools: Any, where: Where) -> Iterator[Finding]:
@@ -223,6 +232,7 @@ def _without_model(step: Mapping[str, Any], where: Where, kind: Any) -> Iterator
 def _settings(node: Mapping[str, Any], where: Where) -> Iterator[Finding]:
     """The model and the two params mappings, wherever they stand."""
     yield from _params(node.get("generation_params"), (*where, "generation_params"))
+    yield from _address(node.get("backend_params"), (*where, "backend_params"))
     model = node.get("model")
     for position, each in enumerate(model if isinstance(model, list) else [model]):
         yield from _model(each, (*where, "model", position) if isinstance(model, list) else (*where, "model"))
@@ -234,12 +244,22 @@ def _model(model: Any, where: Where) -> Iterator[Finding]:
     if not isinstance(model, dict):
         return
     yield from _params(model.get("generation_params"), (*where, "generation_params"))
+    yield from _address(model, where)
     params = model.get("backend_params")
+    yield from _address(params, (*where, "backend_params"))
     if isinstance(params, dict):
         for key in ("base_url", "api_key", "headers"):
             if model.get(key) is not None and params.get(key) is not None and model[key] != params[key]:
                 message = f"'{key}' is given twice, and differently"
                 yield Finding((*where, "backend_params", key), message, f"keep '{dotted(where)}.{key}'", at_key=True)
+
+
+def _address(node: Any, where: Where) -> Iterator[Finding]:
+    address = node.get("base_url") if isinstance(node, dict) else None
+    # one that waits for the environment is looked at once it is filled in
+    if isinstance(address, str) and "${" not in address and not re.match(r"https?://[^/\s]", address):
+        near = f"http://{address}" if re.match(r"[\w.-]+(:\d+)?(/|$)", address) else "http://localhost:8000/v1"
+        yield Finding((*where, "base_url"), f"'{address}' is no address of a server", f"write it like {near}")
 
 
 def _params(params: Any, where: Where) -> Iterator[Finding]:

@@ -357,6 +357,23 @@ def test_what_a_reply_says_is_there_for_templates(desk: Desk) -> None:
     }
 
 
+def test_a_check_may_look_at_the_cost(desk: Desk) -> None:
+    """`reply.cost` in a check is what the prices make of the usage."""
+    with serving(lambda body: "hi") as server:
+        params = {**FEW, "in_mtok_cost": 1e6, "out_mtok_cost": 1e6}
+        desk.says(spec(server, backend_params=params, response={"check": "reply.cost == 12"}))
+        assert desk.rows() == [{"a": "x", "response": "hi"}]
+
+
+def test_a_raw_completion_that_was_cut_off_says_what_to_set(desk: Desk) -> None:
+    """Servers end one after 16 tokens; with a length of its own there is no such hint."""
+    for params, hint in (({}, True), ({"max_tokens": 5}, False)):
+        desk.says({"model": "simulator", "prompt": "hi", "prompt_format": "none", "generation_params": params})
+        assert desk.run().code == 1
+        (failed,) = desk.failed()
+        assert ("unless generation_params.max_tokens says more" in failed["error"]) is hint
+
+
 def test_a_refusal_fails_without_another_request(desk: Desk) -> None:
     """Its words are the row's error."""
     with serving(lambda body: {"content": None, "refusal": "I cannot do that."}) as server:
@@ -372,6 +389,7 @@ def test_a_refusal_fails_without_another_request(desk: Desk) -> None:
         ({"response": {"choice": []}}, "'response.choice' must not be empty"),
         ({"response": {"choice": "yes"}}, "'choice' is a text, and not a template"),
         ({"response": {"regex": "("}}, "this is no regular expression"),
+        ({"response": {"check": "reply.messages"}}, "nothing provides 'reply.messages'"),
         ({"response": {"check": []}}, "'response.check' must not be empty"),
         ({"response": {"check": "response.n >"}}, "not an expression: the expression is not finished"),
         ({"response": {"title": "str"}}, "unknown key 'title'; the fields of an answer stand under 'response.schema'"),

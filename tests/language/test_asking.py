@@ -158,8 +158,8 @@ def test_one_template_yields_the_messages(desk: Desk) -> None:
     [
         ("[]", "template: messages must be a list of {role, content}, not str; a text is read by the filter from_json"),
         ([], "template: messages is an empty list"),
-        ([{"role": "human", "content": "hi"}], "template: message 0 has the role 'human'; known: assistant, developer"),
-        (["hi"], "template: message 0 must be a mapping {role, content}, not str"),
+        ([{"role": "human", "content": "hi"}], "template: message 1 has the role 'human'; known: assistant, developer"),
+        (["hi"], "template: message 1 must be a mapping {role, content}, not str"),
     ],
 )
 def test_a_list_that_is_no_conversation_fails_its_row(desk: Desk, talk: Any, error: str) -> None:
@@ -378,6 +378,8 @@ def test_preview_shows_what_a_run_sends(desk: Desk, tmp_path: Path) -> None:
     [
         ({"prompt": "a", "messages": [user("b")]}, "'prompt' and 'messages' exclude each other"),
         ({"prompt": {"system": "a"}}, "'prompt' needs the key 'user'"),
+        ({"prompt": " "}, "'prompt' is empty: nothing is asked"),
+        ({"prompt": {"user": ""}}, "'prompt.user' is empty: nothing is asked"),
         ({"prompt": {"user": [1]}}, "'prompt.user' must be text, not a list"),
         ({"messages": "hello"}, "'messages' is a text, and not a template"),
         ({"messages": []}, "'messages' must not be empty"),

@@ -52,6 +52,19 @@ prompt: hi
     ]
 
 
+@pytest.mark.parametrize(
+    ("address", "near"),
+    [("localhost:8000", "http://localhost:8000"), ("h.org/v1", "http://h.org/v1"), ("//h", "http://localhost:8000/v1")],
+)
+def test_an_address_without_its_protocol_is_a_problem(desk: Desk, address: str, near: str) -> None:
+    """Wherever `base_url` stands, before anything is asked."""
+    said = f"'{address}' is no address of a server; write it like {near}"
+    desk.says({"model": {"name": "m", "base_url": address}, "prompt": "hi"})
+    assert desk.validate() == [f"3:13: {said}"]
+    desk.says({"model": "openai/m", "backend_params": {"base_url": "${AT}"}, "prompt": "hi"})
+    assert desk.validate(env={"AT": address}) == [f"3:13: {said}"]
+
+
 def test_a_missing_key_names_its_variable(desk: Desk) -> None:
     """Exit 3, before anything is opened or written."""
     told = desk.says({"model": "groq/any", "prompt": "hi"}).run(env={"GROQ_API_KEY": ""})

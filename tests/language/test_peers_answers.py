@@ -43,7 +43,8 @@ def test_an_answer_that_was_paid_for_is_kept_when_parsing_fails(desk: Desk) -> N
 def test_parse_runs_once_an_answer(desk: Desk) -> None:
     """Curator runs it twice a row; here once, whatever is written: two outputs and metadata."""
     desk.write(
-        how__py="def parse(row, response):\n    with open('calls', 'a') as calls:\n        calls.write(row['a'] + ' ')\n    return {'r': response}\n"
+        how__py="def parse(row, response):\n    with open('calls', 'a') as calls:\n"
+        "        calls.write(row['a'] + ' ')\n    return {'r': response}\n"
     )
     with serving(lambda body: "hi") as server:
         output = {"path": ["one.jsonl", "two.csv"], "metadata": True}
@@ -151,7 +152,7 @@ def test_a_null_turn_is_no_empty_turn(desk: Desk) -> None:
         desk.says(spec(server, input={"rows": [{"t": talk}]}, messages="{{ t }}", prompt=None))
         assert desk.run().code == 1
         assert server.bodies == []
-    assert desk.failed()[0]["error"] == "template: message 1 (user) has no content"
+    assert desk.failed()[0]["error"] == "template: message 2 (user) has no content"
 
 
 def test_a_spec_is_never_evaluated(desk: Desk) -> None:

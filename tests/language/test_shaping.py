@@ -287,6 +287,7 @@ def test_the_order_is_the_inputs(desk: Desk) -> None:
         ({"keep_if": "response.score >"}, "not an expression: the expression is not finished"),
         ({"keep_if": "scor > 1"}, "nothing provides 'scor'; there are: a, b, response"),
         ({"each": "{{ a }} {{ b }}"}, "not an expression: an expression is one whole {{ … }}, or has no braces at all"),
+        ({"each": "5"}, "'each' gives no list; write each: response.field, a list of the answer"),
         ({"parse": "how.py"}, "'how.py' is not path.py:function or package.module:function"),
         ({"parse": "who.py:parse"}, "there is no file who.py in "),
         ({"parse": "how.py:pares"}, "there is no function 'pares' in how.py; did you mean 'parse'?"),
