@@ -14,6 +14,14 @@ from synth_cli.errors import Interrupted
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class _Told(BaseException):
+    """No `Exception`: a user's function that runs when the signal comes must not make it one row's trouble."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
 @contextmanager
 def interrupting(hint: str) -> Iterator[None]:
     """Where no loop hears them, signals are raised as the `Interrupted` that they mean."""
@@ -22,11 +30,13 @@ def interrupting(hint: str) -> Iterator[None]:
         return
 
     def interrupt(signum: int, frame: object) -> None:
-        raise Interrupted("stopped; everything answered is kept", signum=signum, hint=hint)
+        raise _Told(signum)
 
     before = {signum: signal.signal(signum, interrupt) for signum in SIGNALS}
     try:
         yield
+    except _Told as told:
+        raise Interrupted("stopped; everything answered is kept", signum=told.signum, hint=hint) from None
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)

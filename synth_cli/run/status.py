@@ -35,6 +35,8 @@ class Standing:
     spent_usd: float = 0.0
     spent_tokens: int = 0
     running: str = ""
+    previewed: bool = False
+    """Rows were asked for a preview, and no run has come to an end yet."""
     folder: str = ""
 
 
@@ -66,6 +68,7 @@ def stand(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> Sta
             spent_usd=cost,
             spent_tokens=tokens,
             running=str(holder) if holder is not None else "",
+            previewed=not any((state.path / run.folder / "report.json").exists() for run in rounds.runs),
             folder=str(state.path / last.folder) if last else "",
         )
 
@@ -82,6 +85,8 @@ def as_text(standing: Standing) -> str:
         now = f"running now: {standing.running}"
     elif standing.round_open:
         now = "not finished; run again to go on"
+    elif standing.previewed:
+        now = "only previewed so far"
     else:
         now = "finished"
     opened = "open" if standing.round_open else "closed"

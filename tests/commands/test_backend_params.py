@@ -265,6 +265,15 @@ def test_numeric_parameters_accept_numeric_strings_of_the_environment(tmp_path: 
     assert len(server.asked) == 2
 
 
+def test_a_proxy_of_the_environment_is_used(tmp_path: Path) -> None:
+    """HTTP_PROXY is where requests go, unless NO_PROXY names the host."""
+    with serving() as server:
+        proxy = server.url.removesuffix("/v1")
+        path = write(tmp_path, spec("http://models.invalid/v1", input={"count": 1}, prompt="Hi."))
+        assert synth("run", path, env={"HTTP_PROXY": proxy, "NO_PROXY": ""}).code == 0
+    assert [one.headers["host"] for one in server.asked] == ["models.invalid"]
+
+
 def test_the_body_is_what_preview_says(tmp_path: Path) -> None:
     """`preview --json` shows exactly the body that `run` sends, and the address."""
     with serving() as server:

@@ -263,6 +263,16 @@ def test_status_before_while_and_after(tmp_path: Path) -> None:
     assert (json["answers"], json["runs"], json["last_exit_code"], json["round_open"]) == (3, 1, 0, False)
 
 
+def test_status_after_a_preview_alone(tmp_path: Path) -> None:
+    """A preview that asked for a row has not finished the job."""
+    path = write(tmp_path, HOT)
+    assert synth("preview", path, "--run", "-n", "1").code == 0
+    assert synth("status", path).out.startswith("job: only previewed so far\n")
+    assert synth("report", path).code == 2
+    assert synth("run", path, "-q").code == 0
+    assert synth("status", path).out.startswith("job: finished\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

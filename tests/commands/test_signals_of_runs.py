@@ -83,6 +83,36 @@ def test_a_signal_during_a_long_wait_ends_the_run(tmp_path: Path) -> None:
     assert process.returncode == 130
 
 
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_rows_are_written_publishes_nothing(tmp_path: Path, signum: signal.Signals, code: int) -> None:
+    """After the last answer, in the middle of a user's own function: the run ends in order, and is continued."""
+    (tmp_path / "code.py").write_text(
+        "import pathlib, time\n"
+        "def rows(row, response):\n"
+        "    begun = pathlib.Path(__file__).with_name('begun')\n"
+        "    if not begun.exists():\n"
+        "        begun.touch()\n"
+        "        time.sleep(60)\n"
+        "    return {'said': response}\n"
+    )
+    with serving() as server:
+        path = write(tmp_path, spec(server.url, parse="code.py:rows"))
+        process = started("run", path, cwd=tmp_path)
+        for _ in range(400):
+            if (tmp_path / "begun").exists():
+                break
+            threading.Event().wait(0.05)
+        process.send_signal(signum)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == code
+        assert "Traceback" not in err
+        assert not (tmp_path / "job.jsonl").exists()
+        assert synth("status", path, "--json").json["last_exit_code"] == code
+        assert synth("run", path).code == 0
+    assert len(server.asked) == 3
+    assert len(rows(tmp_path / "job.jsonl")) == 3
+
+
 def test_the_simulator_stops_in_order(tmp_path: Path) -> None:
     """`synth simulator` ends with 130 on ^C, without a traceback."""
     process = started("simulator", "--port", "0", cwd=tmp_path)
