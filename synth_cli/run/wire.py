@@ -210,6 +210,9 @@ def worst_of(step: StepPlan, paid: Price | None, limits: Limits) -> Worst | None
             hint="give backend_params.in_mtok_cost and out_mtok_cost, in USD per million tokens",
         )
     most = most_output(step)
+    if most is None and limits.tokens is None and paid == Price(0.0, 0.0):
+        # however long, it costs nothing
+        most = 0
     if most is None:
         raise UsageError(
             f"nobody knows how long an answer of {model} may be, so a budget cannot be kept",

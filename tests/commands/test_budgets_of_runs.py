@@ -132,6 +132,13 @@ def test_an_unknown_length_under_a_budget_is_an_error(tmp_path: Path) -> None:
     assert "generation_params.max_tokens" in called.err
 
 
+def test_what_costs_nothing_fits_into_any_cost_budget(tmp_path: Path) -> None:
+    """The simulated model under a cost budget needs no `max_tokens`; under a token budget it does."""
+    path = write(tmp_path, {"model": "simulator", "input": {"count": 2}, "prompt": "Hi {{ index }}."})
+    assert synth("run", path, "--max-cost", "0").code == 0
+    assert synth("run", path, "--set", "budget.max_tokens=100").code == 2
+
+
 def test_a_model_of_the_table_needs_neither(tmp_path: Path) -> None:
     """A priced model's own maximum is its worst case: too much for a cent, enough for a hundred dollars."""
     with serving() as server:
