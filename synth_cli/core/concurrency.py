@@ -58,6 +58,7 @@ class Concurrency:
         "_slow_start",
         "_total",
         "_window",
+        "before",
         "hit",
         "limit",
     )
@@ -69,6 +70,8 @@ class Concurrency:
         self.hit = False
         self._slow_start = self._adapt
         self._goal = 0
+        self.before = self.limit
+        """The limit before its latest fall."""
         self._clean = True
         self._reference: tuple[int, float] | None = None
         self._probing = False
@@ -107,6 +110,10 @@ class Concurrency:
         self._outages += 1
         return pause
 
+    def regain(self, limit: int, now: float) -> None:
+        """Falling was of no use: back to where it was."""
+        self._move(max(self.limit, min(limit, self._cap)), now)
+
     def _tally(self, sent: float, now: float) -> Sign | None:
         if sent < self._bad_since:
             return None
@@ -117,6 +124,7 @@ class Concurrency:
         self._refused = self._broken = self._total = 0
         if refused + broken < TROUBLED:
             return "calm" if refused < CALM else "busy" if refused >= BUSY else None
+        self.before = self.limit
         lower = max(1, int(self.limit * CUT))
         if self._clean:
             # the first fall of a row of them says how far up it may go again quickly

@@ -208,14 +208,23 @@ class Pacer:
         self._found_at_least = per_minute
         self._order()
 
+    @property
+    def found(self) -> float:
+        """Requests a minute that were found out and are kept to; 0 where there is no such pace."""
+        return self._found_at_least if self._found is not None else 0.0
+
+    def forget(self) -> None:
+        """The pace that was found is no use."""
+        self._found = None
+        self._order()
+
     def probe(self, now: float) -> None:
         """It refuses hardly anything: a pace that was found is raised, and forgotten when nothing waits for it."""
         found = self._found
         if found is None:
             return
         if found.ready < now - 1:
-            self._found = None
-            self._order()
+            self.forget()
         else:
             found.allow(found.per_minute * FASTER, now)
 

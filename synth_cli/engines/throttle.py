@@ -16,13 +16,30 @@ JITTER: Final = 0.1
 """Share that chance adds to a pause: runs that share a key must not come back together."""
 SHORTEST: Final = 0.05
 """Seconds over which a rate is measured at least."""
+COSTS: Final = 0.75
+"""Share of the answers a minute below which a slower pace does harm: as many are refused, and fewer answered."""
+PATIENCE: Final = 4
+LONGEST_PATIENCE: Final = 64
 BROKEN: Final = frozenset({FaultKind.TIMEOUT, FaultKind.CONNECTION, FaultKind.SERVER_ERROR})
 
 
 class Throttle:
     """A single refused request delays itself alone; only when most are refused does everything pause."""
 
-    __slots__ = ("_answers", "_asked", "_chance", "_pause", "_since", "concurrency", "limits", "pacer", "rate_limited")
+    __slots__ = (
+        "_answers",
+        "_asked",
+        "_chance",
+        "_full",
+        "_patience",
+        "_pause",
+        "_since",
+        "_spared",
+        "concurrency",
+        "limits",
+        "pacer",
+        "rate_limited",
+    )
 
     def __init__(self, settings: PaceSettings, now: float, chance: Callable[[], float]) -> None:
         self.pacer: Final = Pacer(settings, now)
@@ -35,6 +52,11 @@ class Throttle:
         self._chance = chance
         self._answers = 0
         self._since = now
+        self._full = self.concurrency.limit
+        """The limit of concurrency before a pace was found."""
+        self._patience = PATIENCE
+        self._spared = 0
+        """So many signs of being limited are passed over: slowing down was of no use."""
 
     def completed(self, exchange: Exchange) -> Exchange:
         """The same; a 429 that names no time to wait is given the settings' one."""
@@ -75,11 +97,30 @@ class Throttle:
                 answers, seconds = self._answers, max(now - self._since, SHORTEST)
                 self._answers, self._since = 0, now
                 if answers:
-                    self.pacer.find(60 * answers / seconds, now)
+                    self._slow_down(60 * answers / seconds, now)
                 else:
                     self._pause_all(self._asked, now)
             case _:
                 assert_never(sign)
+
+    def _slow_down(self, per_minute: float, now: float) -> None:
+        """To what got through; but a server that refuses a share whatever the pace is asked at full speed.
+
+        Each pace found there would be lower than the one before, and soon nothing would move.
+        """
+        concurrency = self.concurrency
+        if self._spared:
+            self._spared -= 1
+            concurrency.regain(concurrency.before, now)
+        elif per_minute < COSTS * self.pacer.found:
+            self.pacer.forget()
+            concurrency.regain(self._full, now)
+            self._spared = self._patience
+            self._patience = min(2 * self._patience, LONGEST_PATIENCE)
+        else:
+            if not self.pacer.found:
+                self._full = concurrency.before
+            self.pacer.find(per_minute, now)
 
     def _pause_all(self, seconds: float, now: float) -> None:
         self.pacer.pause(seconds * (1 + JITTER * self._chance()), now)

@@ -75,6 +75,15 @@ def test_a_steady_tenth_of_429_slows_nothing() -> None:
     assert len(with_faults) == len(drive(clean, lambda now: OK, 60))
 
 
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.75])
+def test_a_share_refused_at_any_pace_brings_nothing_to_a_stop(share: float) -> None:
+    """Where slowing down does not help, it is not slowed down further and further: a good part of the speed is kept."""
+    chance = Random(7)
+    throttle = Throttle(PaceSettings(max_concurrent=64), 0.0, lambda: 0.0)
+    sent = drive(throttle, lambda now: refused(1.0) if chance.random() < share else OK, 120)
+    assert sum(left >= 60 for left, _ in sent) >= 0.2 * 60 * 64 / ROUND_TRIP
+
+
 def test_where_nothing_gets_through_the_servers_time_is_waited() -> None:
     """All refused: what was in flight comes back, then everything waits as long as the server says."""
     throttle = Throttle(PaceSettings(max_concurrent=32), 0.0, lambda: 0.0)
