@@ -36,15 +36,15 @@ def refused(folder: Path, path: str) -> tuple[str, str]:
     [
         ("t.csv", CSV.encode()),
         ("t.CSV", CSV.encode()),
-        ("t.csv.gz", gzip.compress(CSV.encode())),
+        ("t.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
         ("t.csv.zst", zstandard.compress(CSV.encode())),
         ("t.tsv", b"a\tb\n1\t\xc3\xbc\n2\tx,y\n"),
         ("t.jsonl", JSONL.encode()),
         ("t.ndjson", JSONL.encode()),
-        ("t.jsonl.gz", gzip.compress(JSONL.encode())),
+        ("t.jsonl.gz", gzip.compress(JSONL.encode(), mtime=0)),
         ("t.jsonl.zst", zstandard.compress(JSONL[:9].encode()) + zstandard.compress(JSONL[9:].encode())),
         ("t.json", orjson.dumps(ROWS)),
-        ("t.json.gz", gzip.compress(orjson.dumps(ROWS, option=orjson.OPT_INDENT_2))),
+        ("t.json.gz", gzip.compress(orjson.dumps(ROWS, option=orjson.OPT_INDENT_2), mtime=0)),
         ("t.json", JSONL.encode()),
     ],
 )
@@ -279,7 +279,7 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("t.jsonl.gz", gzip.compress(JSONL.encode())[:-12]),
+        ("t.jsonl.gz", gzip.compress(JSONL.encode(), mtime=0)[:-12]),
         ("t.jsonl.gz", b"no gzip"),
         ("t.csv.zst", zstandard.compress(CSV.encode() * 100)[:-4]),
         ("t.csv.zst", b"no zstandard"),
