@@ -15,11 +15,17 @@ READERS: Mapping[str, Callable[[bytes], Reply]] = {**openai.READERS, **anthropic
 
 def exchange(protocol: str, body: bytes, *, now: float, secrets: tuple[str, ...] = ()) -> Exchange:
     """A body that came with a status of success, whatever it says."""
-    answer = Answer(protocol, body)
     try:
-        return Exchange(READERS[protocol](body), answer)
+        return Exchange(READERS[protocol](body), Answer(protocol, body))
     except StatedError as error:
         fault = error.fault or fault_of(200, {}, body, now=now, secrets=secrets)
-        return Exchange(None, answer, fault)
     except BodyError as error:
-        return Exchange(None, answer, Fault(FaultKind.MALFORMED, masked(str(error), secrets)))
+        fault = Fault(FaultKind.MALFORMED, masked(str(error), secrets))
+    return Exchange(None, Answer(protocol, without(body, secrets)), fault)
+
+
+def without(body: bytes, secrets: tuple[str, ...]) -> bytes:
+    """A body that is kept only to be looked at, without keys that a server repeated."""
+    for secret in secrets:
+        body = body.replace(secret.encode(), b"***")
+    return body

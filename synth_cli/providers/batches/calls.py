@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 import orjson
@@ -25,6 +25,9 @@ REDIRECTS = 5
 BROKEN = 10_000
 """Broken lines that are held back until all others are read."""
 GONE = frozenset({404, 410})
+Read: TypeAlias = Callable[..., BatchResult | None]
+"""A line, `now` and `secrets` → what the line says."""
+OPENAI: Read = lines.result
 ABSENT = frozenset({404, 405, 501})
 
 
@@ -67,6 +70,13 @@ class Calls:
         answer = await self._send(HttpCall(method, url, self.headers, body, self.timeout))
         return self._read(answer)
 
+    async def send(self, call: HttpCall, *, signed: bool = True) -> HttpAnswer:
+        """An answer with its headers; one that is not of success is an error. `signed`: with the credentials."""
+        answer = await self._send(replace(call, headers={**self.headers, **call.headers}) if signed else call)
+        if not 200 <= answer.status < 300:
+            raise BatchError(self._refusal(answer))
+        return answer
+
     async def upload(self, url: str, fields: Mapping[str, str], file: Path, filename: str) -> Any:
         """A form with a file, streamed from the disk."""
         headers, body = multipart(fields, file, filename=filename)
@@ -100,9 +110,14 @@ class Calls:
         raise BatchError(Fault(FaultKind.SERVER_ERROR, "redirected too often"))
 
     async def results(
-        self, urls: Sequence[str], *, headers: Mapping[str, str] | None = None, kept_until: float = math.inf
+        self,
+        urls: Sequence[str],
+        *,
+        headers: Mapping[str, str] | None = None,
+        kept_until: float = math.inf,
+        read: Read = OPENAI,
     ) -> AsyncIterator[BatchResult]:
-        """What the lines of some files say, one file after the other.
+        """What the lines of some files say, one file after the other; `read` knows how they are written.
 
         A file that the provider does not have is an error to try again; from `kept_until` on it is an empty file.
         """
@@ -112,7 +127,7 @@ class Calls:
             try:
                 async with aclosing(self.lines(url, headers=headers)) as found:
                     async for line in found:
-                        result = lines.result(line, now=now, secrets=self.secrets)
+                        result = read(line, now=now, secrets=self.secrets)
                         if result is None:
                             continue
                         fault = result.exchange.fault
@@ -145,11 +160,14 @@ class Calls:
     def _read(self, answer: HttpAnswer) -> Any:
         if 200 <= answer.status < 300:
             return _json(answer)
+        raise BatchError(self._refusal(answer))
+
+    def _refusal(self, answer: HttpAnswer) -> Fault:
         fault = self.fault(answer)
         if answer.status in ABSENT and "model" not in fault.message.lower():
             message = f"{fault.message}; if this server has no batches: engine: online"
-            fault = replace(fault, kind=FaultKind.UNKNOWN_MODEL, message=message)
-        raise BatchError(fault)
+            return replace(fault, kind=FaultKind.UNKNOWN_MODEL, message=message)
+        return fault
 
 
 def _json(answer: HttpAnswer) -> Any:
