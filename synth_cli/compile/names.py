@@ -6,14 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from synth_cli.core.row import Row
 from synth_cli.errors import Problem
 from synth_cli.spec.hints import suggest
 from synth_cli.spec.load import Loaded
 from synth_cli.spec.places import Where
-from synth_cli.template import Template, Templates, TemplateSyntaxError
+from synth_cli.template import Template, TemplateError, Templates, TemplateSyntaxError, scope
 
 AFTER = frozenset({"response", "item", "reply"})
 REPLY = frozenset({"finish_reason", "reasoning", "model", "tool_calls", "logprobs", "usage", "cost", "messages", "raw"})
+METHODS = frozenset(name for name in dir(dict) if not name.startswith("_"))
+"""`row.get('x')`, `item.items()`: whether such a member is called cannot be told here."""
 PYTHON: Mapping[str, str] = {
     "len": "write x | length",
     "str": "write x | string",
@@ -98,9 +101,18 @@ class Texts:
         members = dict(known.members or {})
         if known.columns is not None:
             members["row"] = known.columns
+        if used.vars and not used.names and used.reserved == {"vars"} and used.vars <= declared:
+            yield from self._always(where, used)
         for owner, name in sorted(used.members):
-            if owner in members and name not in members[owner]:
+            if owner in members and name not in members[owner] and name not in METHODS:
                 yield self.unknown(where, f"{owner}.{name}", frozenset(f"{owner}.{each}" for each in members[owner]))
+
+    def _always(self, where: Where, used: Template) -> Iterator[Problem]:
+        """What is made of constants alone fails for every row or for none."""
+        try:
+            used.render(scope(Row(0, b"", {})))
+        except TemplateError as error:
+            yield self.loaded.places.problem(where, error.message)
 
     def _column(self, where: Where, name: str, known: Known, columns: frozenset[str]) -> Problem:
         hint = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from synth_cli.core.request import Constraint, Draft, Message, Terms
 from synth_cli.core.row import Row
 from synth_cli.spec.hints import NOT_PARAMS
 from synth_cli.spec.model import ChatMessage, Prompt
-from synth_cli.template import Template, TemplateError, Templates, scope
+from synth_cli.template import Template, TemplateError, Templates, scope, text
 
 OVERRIDE = "generation_params"
 FORMATS: Mapping[str, tuple[str, str]] = {
@@ -83,8 +83,8 @@ class Drafter:
         shape = self._format
         if isinstance(shape, tuple):
             # not str.format: a prompt may hold braces of its own
-            text = shape[0] if system else shape[1]
-            before, _, after = text.partition("{user}")
+            whole = shape[0] if system else shape[1]
+            before, _, after = whole.partition("{user}")
             return before.replace("{system}", system or "") + user + after
         assert shape is not None
         return text_of(shape.render(scope(Row(row.index, row.id, {"system": system or "", "user": user}))))
@@ -146,6 +146,7 @@ def params_of(over: Any) -> Mapping[str, Any]:
 
 def choice_of(value: Any) -> list[str]:
     """A row's list of allowed answers."""
-    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+    if not isinstance(value, list) or not value:
         raise MessageError("response.choice must give a list of texts that is not empty")
-    return [item if isinstance(item, str) else text_of(item) for item in value]
+    # as they are compared with the answer
+    return [text(item) for item in value]

@@ -15,6 +15,7 @@ from synth_cli.spec.places import Where
 from synth_cli.spec.words import WORDS, WordError, parse_word
 
 DESCRIBING = ("type", "description", "default", "minimum", "maximum", "min_length", "max_length", "pattern")
+UNKNOWN_VERSION = "Unknown meta-schema"
 _JSON_WORDS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "array": "[T]", "object": "{…}"}
 
 
@@ -80,13 +81,22 @@ def _checked(schema: dict[str, Any], *, own: bool) -> dict[str, Any]:
     except jsonschema_rs.ValidationError as error:
         # the mini-language has no such levels: the place is the field's
         where = tuple(part for part in error.instance_path if own or part not in {"properties", "items"})
+        if error.message.startswith(UNKNOWN_VERSION):
+            raise SchemaError([_unknown_version(schema)]) from error
         said = f"this is not a JSON Schema: {error.message}"
         if error.message.endswith('is not a "regex"'):
             said = "this is no regular expression"
         raise SchemaError([SchemaProblem(where, said)]) from error
     except (jsonschema_rs.ReferencingError, ValueError) as error:
+        if str(error).startswith(UNKNOWN_VERSION):
+            raise SchemaError([_unknown_version(schema)]) from error
         raise SchemaError([SchemaProblem((), f"this is not a JSON Schema: {error}")]) from error
     return schema
+
+
+def _unknown_version(schema: Mapping[str, Any]) -> SchemaProblem:
+    hint = "write https://json-schema.org/draft/2020-12/schema"
+    return SchemaProblem(("$schema",), f"'{schema.get('$schema')}' is no version of JSON Schema", hint)
 
 
 class _Reader:

@@ -245,6 +245,8 @@ def _said(error: BaseException) -> str:
     name = type(error).__name__
     if isinstance(error, jinja2.TemplateError):
         return error.message or name
+    if isinstance(error, re.error):
+        return f"not a regular expression: {error}"
     if isinstance(error, RecursionError | MemoryError):
         return f"{name}: the template uses too much"
     return f"{name}: {error}"

@@ -64,7 +64,7 @@ _SAYINGS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"Encountered unknown tag '(\w+)'\.?(.*)", _tag),
     (r"Tag name expected", lambda _: "a tag such as if or for is expected after '{%'"),
     (r"Expected an expression, got", lambda _: "there is no expression between '{{' and '}}'"),
-    (r"expected token 'end of (?:print statement|statement block)', got '(.*)'", lambda m: f"'{m[1]}' is not expected here"),
+    (r"expected token 'end of (?:print|statement).*', got '(.*)'", lambda m: f"'{m[1]}' is not expected here"),
     (r"expected token '(.*)', got '(.*)'", lambda m: f"{_token(m[1])} is expected here, not {_token(m[2])}"),
     (r"expected name or number", lambda _: "a name is expected after '.'"),
     (r"unexpected char (?:'(.)'|\"'\") at", lambda m: _sign(m) if m[1] else _SIGNS["'"]),

@@ -127,6 +127,10 @@ def test_a_pydantic_model(desk: Desk, node: Any) -> None:
         ("str", "the root of a schema is a mapping"),
         ({}, "an object needs at least one field"),
         ({"type": "object", "properties": {"a": {"type": "strin"}}}, "this is not a JSON Schema"),
+        (
+            {"$schema": "draft-8", "type": "object"},
+            "'draft-8' is no version of JSON Schema; write https://json-schema.org/draft/2020-12/schema",
+        ),
         ("python:nowhere:Model", "nowhere"),
     ],
 )

@@ -172,6 +172,7 @@ def test_what_a_row_lacks_is_that_rows_error(desk: Desk, template: str, error: s
     [
         ({"prompt": "{{ cusine }}"}, ["4:9: nothing provides 'cusine'; did you mean 'cuisine'?"]),
         ({"prompt": "{{ vars.tnoe }}"}, ["4:9: nothing provides 'vars.tnoe'; did you mean 'vars.tone'?"]),
+        ({"prompt": "{{ vars.deep.c }}", "vars": {"deep": {"b": 1}}}, ["5:9: no key 'c' (there are: b)"]),
         ({"prompt": "{{ tone }}"}, ["4:9: nothing provides 'tone'; did you mean 'vars.tone'?"]),
         ({"prompt": "{{ row['cusine'] }}"}, ["4:9: nothing provides 'row.cusine'; did you mean 'row.cuisine'?"]),
         (
@@ -184,6 +185,7 @@ def test_what_a_row_lacks_is_that_rows_error(desk: Desk, template: str, error: s
         ),
         ({"prompt": "{{ cuisine | uper }}"}, ["4:9: not a template: no filter named 'uper'; did you mean 'upper'?"]),
         ({"prompt": "{% if cuisine %}x"}, ["4:9: not a template: '{% if %}' is never closed; write '{% endif %}'"]),
+        ({"prompt": "{{ row.get('b') }}{% for name, value in row.items() %}{{ name }}{% endfor %}"}, []),
         ({"prompt": "{{ len(cuisine) }}"}, ["4:9: nothing provides 'len'; write x | length"]),
         ({"prompt": "{{ now() }}"}, ["4:9: nothing provides 'now'; there is no clock in a template"]),
         ({"prompt": "{{ cuisine | default('x') }} {{ b | default('x') }} {{ c is defined }}"}, []),
