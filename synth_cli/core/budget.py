@@ -59,6 +59,11 @@ class Allowance:
         self.cost += cost
         self.tokens += tokens
 
+    def correct(self, held_cost: float, held_tokens: int, cost: float, tokens: int) -> None:
+        """What was taken as spent from the beginning, because open work held it, has turned out to be so much."""
+        self.cost += cost - held_cost
+        self.tokens += tokens - held_tokens
+
     def close(self) -> None:
         """Nothing is in flight any more."""
         if self._announced != Reserved(self._run, 0.0, 0):

@@ -149,6 +149,17 @@ class Work(Protocol):
     def stop(self) -> None:
         """Hand out nothing more."""
 
+    @property
+    def stopping(self) -> bool:
+        """Whether something ended the work before it was done."""
+
+    def fail(self, fault: Fault) -> None:
+        """What would come again with every request: hand out nothing more."""
+
+    def returned(self, requests: int, held_cost: float, held_tokens: int, cost: float, tokens: int) -> None:
+        """A batch of so many requests that was open when the work began has ended: what it was held at, and what it
+        used by now."""
+
 
 class Record(Protocol):
     """Where facts go. `add` may hold a small group back; after `flush` everything added is durable."""
@@ -195,6 +206,29 @@ class BatchLook:
     """Once it has ended: what to record for its requests that have no result."""
     refused: Mapping[int, Fault] = field(default_factory=dict)
     """Where a file was refused for some of its lines: line, counted from 1, → what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStanding:
+    """A batch for the display. `state` in the provider's words, `at` and `opened_at` seconds since the epoch."""
+
+    key: str
+    state: str
+    done: int | None = None
+    failed: int | None = None
+    total: int = 0
+    opened_at: float | None = None
+    """When it was submitted; None while nobody knows whether it was."""
+    at: float = 0.0
+    """When it was announced."""
+    collected: int = 0
+    """Requests whose outcomes are in the ledger."""
+    cost: float = 0.0
+    """USD that those used, as far as is known."""
+    outcome: str | None = None
+    """How it was closed; None while it is open."""
+    trouble: str = ""
+    """What went wrong last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Literal, TypeAlias
 
 from synth_cli.core.budget import Allowance, Worst, perhaps_paid
-from synth_cli.core.cost import Price, cost
+from synth_cli.core.cost import Price, charged
 from synth_cli.core.events import Faulted, Replied
 from synth_cli.core.ports import Done, Exchange, Judge, Record, Task, Wait
 from synth_cli.core.reply import Fault, Reply
@@ -80,7 +80,9 @@ class StepWork:
         chance: Callable[[], float],
         allowance: Allowance | None = None,
         deadline: float | None = None,
+        outstanding: int = 0,
     ) -> None:
+        """`outstanding`: requests in open batches, which may yet give back what they hold of the allowance."""
         self._tasks = tasks
         self._rules = rules
         self._record = record
@@ -93,7 +95,7 @@ class StepWork:
         self._exhausted = False
         self._pace: float | None = None
         self._settled = 0
-        self.in_flight = 0
+        self.in_flight = outstanding
         self.tally = Tally()
         self.ending: Ending | None = None
 
@@ -155,6 +157,18 @@ class StepWork:
     def stop(self) -> None:
         self._end(Ending("stopped"))
 
+    @property
+    def stopping(self) -> bool:
+        return self.ending is not None
+
+    def fail(self, fault: Fault) -> None:
+        self._end(Ending("fault", fault.message, fault))
+
+    def returned(self, requests: int, held_cost: float, held_tokens: int, cost: float, tokens: int) -> None:
+        self.in_flight -= requests
+        if self._allowance is not None:
+            self._allowance.correct(held_cost, held_tokens, cost, tokens)
+
     def _end(self, ending: Ending) -> None:
         if self.ending is None:
             self.ending = ending
@@ -162,9 +176,7 @@ class StepWork:
     def _replied(self, task: Task, exchange: Exchange, reply: Reply, *, now: float, at: float, latency: float) -> None:
         assert exchange.answer is not None
         usage, tally = reply.usage, self.tally
-        paid = reply.cost
-        if paid is None and usage is not None and self._rules.price is not None:
-            paid = cost(usage, self._rules.price)
+        paid = charged(reply, self._rules.price)
         spent, tokens = self._spend(task, paid, None if usage is None else usage.input + usage.output)
         self._record.add(
             Replied(
@@ -220,7 +232,7 @@ class StepWork:
         if not fault.counted and fault.scope == "attempt":
             self.tally.rate_limited += 1
         if fault.scope == "run":
-            self._end(Ending("fault", fault.message, fault))
+            self.fail(fault)
             return
         counted = task.counted + fault.counted
         delay = after(fault, counted, self._rules.retry, pace=self._pace, chance=self._chance())

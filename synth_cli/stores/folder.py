@@ -137,8 +137,8 @@ class StateFolder:
                 path.unlink(missing_ok=True)
 
     def drop_leftovers(self) -> None:
-        """Deletes what runs that were killed had no time to: worksheets and half-written candidates."""
-        for pattern in ("runs/*/worksheet.sqlite*", "runs/*/*.partial"):
+        """Deletes what runs that were killed had no time to: worksheets, batches' files and half-written candidates."""
+        for pattern in ("runs/*/worksheet.sqlite*", "runs/*/*.partial", "runs/*/synth-*.jsonl"):
             for path in self.root.glob(pattern):
                 path.unlink(missing_ok=True)
 
