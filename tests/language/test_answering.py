@@ -172,6 +172,38 @@ def test_a_check_must_be_true(desk: Desk) -> None:
         assert len(server.bodies) == 3
 
 
+def test_the_messages_really_sent_are_kept(desk: Desk) -> None:
+    """`reply.messages` and `_synth.messages` are those of the attempt that was valid: the re-ask, not the prompt."""
+    with serving(one_after_another("no", "yes")) as server:
+        response = {"check": "response == 'yes'", "feedback": True}
+        columns = {"turns": "{{ reply.messages | length }}", "sent": "{{ reply.messages }}"}
+        (row,) = desk.says(spec(server, response=response, columns=columns, output={"metadata": True})).rows()
+        really = server.bodies[1]["messages"]
+    assert (row["turns"], row["sent"], row["_synth"]["messages"]) == (3, really, really)
+    about = row["_synth"]
+    assert (about["attempts"], about["model"], about["finish_reason"]) == (2, "tiny", "stop")
+
+
+def test_a_call_in_place_of_an_answer(desk: Desk) -> None:
+    """With `tools` and a schema, a reply that only calls a tool leaves the schema's columns null."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    with serving(lambda body: {"tool_calls": [call]}) as server:
+        desk.says(spec(server, tools=[{"name": "f"}], response={"schema": {"title": "str"}}))
+        parsed = {"id": "c", "type": "function", "function": {"name": "f", "arguments": {}}}
+        assert desk.rows() == [{"a": "x", "title": None, "tool_calls": [parsed]}]
+
+
+def test_a_group_without_any_answer_is_kept_as_nulls(desk: Desk) -> None:
+    """`group_samples` with `on_failure: keep`: null in place of the lists, in its place."""
+    more = {"samples": 2, "group_samples": True, "on_failure": "keep", "response": {"schema": {"t": "str"}}}
+    with serving(bad) as server:
+        assert desk.says(spec(server, input=THREE, **more)).rows(code=1) == [
+            {"a": "one", "t": ["fine", "fine"]},
+            {"a": "bad", "t": None},
+            {"a": "two", "t": ["fine", "fine"]},
+        ]
+
+
 def test_a_failed_check_is_shown_to_the_model(desk: Desk) -> None:
     """With `feedback`, in the spec's own words."""
     with serving(one_after_another("no", "yes")) as server:
