@@ -15,7 +15,7 @@ from aiohttp import web
 
 from synth_cli.simulator.asked import Refused, body_of, missing, wrong
 from synth_cli.simulator.batch import Batch, Line, Problem, Stage
-from synth_cli.simulator.batch_openai import OPENAI, known_batch, known_file
+from synth_cli.simulator.batch_openai import OPENAI, known_batch, known_file, numbered
 from synth_cli.simulator.calls import Sent, elsewhere, handler, lost, own_headers
 from synth_cli.simulator.service import Routes, Service, check_model
 from synth_cli.simulator.shelf import INTERNAL
@@ -131,9 +131,6 @@ def routes(service: Service) -> Routes:
 
     async def listed(request: web.BaseRequest) -> Sent:
         query = request.query
-        page, size = query.get("page", "0"), query.get("page_size", "100")
-        if not page.isdigit() or not size.isdigit() or not int(size):
-            raise wrong("page", "expected whole numbers")
         states = query.getall("status", [])
         jobs = [job_shape(batch) for batch in service.batches.listed(DIALECTS)]
         jobs = [
@@ -141,9 +138,7 @@ def routes(service: Service) -> Routes:
             for job in jobs
             if job["status"] in (states or (job["status"],)) and query.get("model", job["model"]) == job["model"]
         ]
-        start = int(page) * int(size)
-        found = {"data": jobs[start : start + int(size)], "object": "list", "total": len(jobs)}
-        return Sent(orjson.dumps(found))
+        return Sent(orjson.dumps({"object": "list", **numbered(jobs, query)}))
 
     async def one(request: web.BaseRequest) -> Sent:
         return Sent(orjson.dumps(job_shape(known_batch(service, request.path.rpartition("/jobs/")[2], DIALECTS))))

@@ -190,6 +190,15 @@ def page(items: Sequence[dict[str, Any]], query: Mapping[str, str], *, limit: in
     )
 
 
+def numbered(items: Sequence[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
+    """One page of a list whose pages have numbers, from 0."""
+    number, size = query.get("page", "0"), query.get("page_size", "100")
+    if not number.isdigit() or not size.isdigit() or not int(size):
+        raise wrong("page", "expected whole numbers")
+    start = int(number) * int(size)
+    return {"data": items[start : start + int(size)], "total": len(items)}
+
+
 def known_file(service: Service, file_id: str) -> StoredFile:
     file = service.shelf.known.get(file_id)
     if file is None:

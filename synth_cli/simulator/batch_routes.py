@@ -15,6 +15,7 @@ from synth_cli.simulator.batch_openai import (
     known_batch,
     known_file,
     made,
+    numbered,
     page,
     seen_files,
     upload,
@@ -55,6 +56,9 @@ def files(service: Service) -> dict[tuple[str, str], tuple[str, Act]]:
         found = [file_shape(file) for file in seen_files(service) if purpose in (None, file.purpose)]
         if request.query.get("order") == "asc":
             found.reverse()
+        if "page" in request.query:
+            # Mistral counts pages, from 0
+            return Sent(orjson.dumps({"object": "list", **numbered(found, request.query)}))
         return Sent(page(found, request.query, limit=MOST_FILES, most=MOST_FILES))
 
     async def one(request: web.BaseRequest) -> Sent:

@@ -96,7 +96,7 @@ class Shelf:
         if self.kept:
             path = self.place(kind, name)
             fresh = path.with_suffix(".new")
-            fresh.write_bytes(orjson.dumps(value))
+            fresh.write_bytes(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
             os.replace(fresh, path)
 
     def records(self, kind: str) -> Iterator[dict[str, Any]]:
