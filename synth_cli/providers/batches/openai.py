@@ -229,14 +229,14 @@ class OpenaiBatches:
     async def _files(self, key: str) -> list[str]:
         """The ids of the files that were uploaded under a key."""
         found: list[str] = []
-        async for page in self._pages("/files"):
+        async for page in self._pages("/files", self._variant.listing):
             found += [str(file.get("id")) for file in page if file.get("filename") == filename(key)]
         return found
 
-    async def _pages(self, path: str) -> AsyncIterator[list[dict[str, Any]]]:
+    async def _pages(self, path: str, only: str = "") -> AsyncIterator[list[dict[str, Any]]]:
         after = ""
         for _ in range(PAGES):
-            query = f"limit={PAGE}" + (f"&after={quote(after, safe='')}" if after else "")
+            query = "&".join(filter(None, (f"limit={PAGE}", only, after and f"after={quote(after, safe='')}")))
             answer = await self._calls.get(self._url(path, query))
             page = answer.get("data") if isinstance(answer, dict) else answer
             page = [entry for entry in page if isinstance(entry, dict)] if isinstance(page, list) else []
