@@ -23,7 +23,7 @@ def run(
     ] = None,
     simulate: Simulate = False,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Advance once, do not wait (not in this version yet).")
+        bool, typer.Option("--no-wait", help="Advance once and do not wait for batches; exit 75.")
     ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ask everything anew, once the last epoch is complete.")
@@ -54,9 +54,8 @@ def run(
 
     Running it again continues where it stopped, and never pays twice.
     """
-    for given, name in ((no_wait, "--no-wait"), (shard, "--shard")):
-        if given:
-            raise UsageError(f"{name}: not in this version yet")
+    if shard:
+        raise UsageError("--shard: not in this version yet")
     from synth_cli.run.job import run_job
     from synth_cli.run.options import RunOptions
     from synth_cli.run.show import display, show
@@ -69,6 +68,7 @@ def run(
         simulate=simulate,
         fresh=fresh,
         no_calls=no_calls,
+        no_wait=no_wait,
         retry_failed=retry_failed,
         max_cost=max_cost,
         max_time=max_time,

@@ -23,7 +23,7 @@ class ProviderOf(Protocol):
     def __call__(self, model: str, backend: str | None, *, base_url: str | None = None) -> tuple[str, str]: ...
 
 
-ENGINES = frozenset({"online"})
+ENGINES = frozenset({"online", "batch"})
 """Those that this version has."""
 
 

@@ -321,3 +321,5 @@ class Progress:
     cost: float | None = 0.0
     note: str = ""
     """What the run is waiting for, in a few words."""
+    batches: tuple[BatchStanding, ...] = ()
+    """Those that are open, and those that ended in this run."""

@@ -25,9 +25,9 @@ HOPELESS = 64
 DONE = Done()
 IDLE = Wait(None)
 
-Why: TypeAlias = Literal["fault", "budget", "deadline", "stopped", "hopeless", "on_failure"]
+Why: TypeAlias = Literal["fault", "budget", "deadline", "stopped", "hopeless", "on_failure", "pending"]
 """Why work ended before it was done: a fault that ends the run, the budget, the deadline, a signal, no success in
-the first attempts, or a failed row where the spec says `on_failure: stop`."""
+the first attempts, a failed row where the spec says `on_failure: stop`, or batches that somebody will come back to."""
 
 
 @dataclass(frozen=True, slots=True)

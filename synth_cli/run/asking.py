@@ -61,4 +61,8 @@ async def _ask(desk: Desk) -> Asked:
     assert main is not None
     desk.halt.leave = main.cancel
     async with AsyncExitStack() as leave:
+        if desk.wired.plan.engine == "batch":
+            from synth_cli.run import batch
+
+            return await batch.drive(desk, leave)
         return await online.drive(desk, leave)

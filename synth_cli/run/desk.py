@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from synth_cli.core.budget import Allowance
 from synth_cli.core.events import Reserved
@@ -51,18 +52,28 @@ class Desk:
     chance: Callable[[], float]
     halt: Halt
 
-    def work(self, tasks: Iterator[Task], record: Record, allowance: Allowance | None) -> StepWork:
-        """The step's work over these tasks."""
+    def work(
+        self, tasks: Iterator[Task], record: Record, allowance: Allowance | None, *, outstanding: int = 0
+    ) -> StepWork:
+        """The step's work over these tasks; `outstanding` requests are in open batches."""
         deadline = deadline_of(self.running, time.monotonic())
-        return StepWork(tasks, rules_of(self.wired), record, chance=self.chance, allowance=allowance, deadline=deadline)
+        return StepWork(
+            tasks,
+            rules_of(self.wired),
+            record,
+            chance=self.chance,
+            allowance=allowance,
+            deadline=deadline,
+            outstanding=outstanding,
+        )
 
-    async def simulator(self, stack: AsyncExitStack) -> str | None:
+    async def simulator(self, stack: AsyncExitStack, **settings: Any) -> str | None:
         """Starts the simulated model on loopback when it is wanted; returns its address."""
         if not simulated(self.wired.plan, self.running.options):
             return None
         from synth_cli.simulator import Settings, Simulator
 
-        server = await stack.enter_async_context(Simulator(Settings(seed=self.running.plan.seed)))
+        server = await stack.enter_async_context(Simulator(Settings(seed=self.running.plan.seed, **settings)))
         return str(server.url)
 
     def allowance(self, record: GroupRecord) -> Allowance | None:

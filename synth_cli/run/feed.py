@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -29,6 +29,8 @@ class Policy:
     judge: Judge
     read: Callable[[Answer], Reply]
     reask: Reask | None = None
+    batches: bool = False
+    """Whether batches may be open: their requests are neither answered nor to be asked."""
     stop_on_failure: bool = False
     """The first row that is known to have failed ends the tasks; looking at all requests goes on."""
 
@@ -49,6 +51,8 @@ class Passed:
     refused: int = 0
     """Rows that could not even be drafted."""
     complete: bool = field(default=False)
+    pending: int = 0
+    """Requests in open batches."""
     stopped: str = ""
     """Why the feed ended before the input did."""
 
@@ -80,10 +84,14 @@ class Feed:
         self._stopping = False
         self._refusal = ""
         self.passed = Passed()
+        self.pending: Set[bytes] = frozenset()
+        """Of the requests that are passing now, those in open batches."""
 
     def __iter__(self) -> Iterator[Task]:
         self._stopping = self._policy.stop_on_failure
         for request, row, sample, history in self.requests():
+            if request.id in self.pending:
+                continue
             task = self._task(request, Context(row, sample), history)
             if self.passed.stopped:
                 return
@@ -107,11 +115,14 @@ class Feed:
             kept = [pair for pair in zip(drafts, requests, strict=True) if pair[0][0].index == self._only]
             drafts, requests = [one for one, _ in kept], [request for _, request in kept]
         refused = self._note(drafted, requests)
-        histories = self._ledger.histories([request.id for request in requests])
+        ids = [request.id for request in requests]
+        histories = self._ledger.histories(ids)
         passed = self.passed
         passed.rows += len(drafted)
         passed.refused += refused
         passed.requests += len(requests)
+        self.pending = self._ledger.pending(ids) if self._policy.batches else frozenset()
+        passed.pending += len(self.pending)
         for (row, draft), request in zip(drafts, requests, strict=True):
             yield request, row, draft.sample, histories.get(request.id, NOTHING)
         self.passed.stopped = self.passed.stopped or self._refusal

@@ -35,6 +35,8 @@ class Counts:
     rows_in: int = 0
     rows_out: int = 0
     filtered: int = 0
+    reused: int = 0
+    """Answers that were there before this run."""
     succeeded: int = 0
     """Of which at least one answer came and was valid."""
     failed: int = 0
@@ -57,6 +59,8 @@ class Second:
     ledger: SqliteLedger
     needs_messages: bool
     """Whether anybody reads the messages really sent (`_synth`, `reply.messages`)."""
+    started: float = 0.0
+    """When the run began, in seconds since the epoch."""
 
     def rows(self) -> Iterator[tuple[Row, Sequence[Sampled], Finished]]:
         """Each input row in order with its samples and what they became."""
@@ -133,7 +137,6 @@ class Second:
             "raw": outcome.answer.body.decode(errors="replace"),
         }
 
-
     def given_up(self, *, tried: bool) -> Iterator[tuple[Row, Sampled, Fault | Invalid]]:
         """What failed for good; with `tried` also what was asked and is not answered."""
         for row, ids, refused in self.worksheet.rows(self.step):
@@ -183,6 +186,7 @@ def write(second: Second, sinks: Sequence[Sink], failed: Path) -> Counts:
         for row, sampled, finished in second.rows():
             counts.rows_in += 1
             counts.filtered += finished.filtered
+            counts.reused += sum(one.replied is not None and one.replied.at < second.started for one in sampled)
             counts.succeeded += len(finished.failures) < len(sampled)
             counts.rows_out += len(finished.rows)
             pending.extend(finished.rows)

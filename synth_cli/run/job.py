@@ -107,7 +107,7 @@ def ended_by(asked: Asked, plan: Plan) -> SynthError | None:
                 f"budget reached: {ending.message}",
                 hint="raise the budget and run again, or publish what is answered with --no-calls",
             )
-        case "deadline":
+        case "deadline" | "pending":
             return Unfinished(ending.message, hint=again(plan))
         case "stopped":
             return Interrupted("stopped; everything answered is kept", signum=asked.signum or 2, hint=again(plan))

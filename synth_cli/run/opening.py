@@ -14,7 +14,9 @@ import orjson
 from synth_cli.compile.plan import Plan
 from synth_cli.core.events import RoundOpened, RunOpened
 from synth_cli.core.rounds import Rounds
+from synth_cli.errors import UsageError
 from synth_cli.outputs.places import check
+from synth_cli.report.words import counted
 from synth_cli.run.journal import Journal
 from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
@@ -41,6 +43,7 @@ def opened(path: Path, options: RunOptions, environ: Mapping[str, str]) -> Itera
         check(target, plan.folder)
     state = state_of(plan, options)
     with state.lock(), SqliteLedger(state.ledger_path) as ledger:
+        _check_batches(plan, ledger)
         notes = (*ledger.warnings, *roll_forward(ledger, plan))
         running = _open(plan, options, state, ledger, notes)
         try:
@@ -48,6 +51,16 @@ def opened(path: Path, options: RunOptions, environ: Mapping[str, str]) -> Itera
         finally:
             running.journal.close()
             running.folder.worksheet_path.unlink(missing_ok=True)
+
+
+def _check_batches(plan: Plan, ledger: SqliteLedger) -> None:
+    """Requests in open batches would be paid for twice if they were asked online."""
+    pending = ledger.standing().pending
+    if pending and plan.steps[0].engine != "batch":
+        raise UsageError(
+            f"{counted(len(pending), 'batch is', 'batches are')} open, and this run would ask the same requests online",
+            hint=f"collect them first with engine: batch, or end them: synth cancel {plan.loaded.path.name}",
+        )
 
 
 def _open(plan: Plan, options: RunOptions, state: StateFolder, ledger: SqliteLedger, notes: tuple[str, ...]) -> Running:

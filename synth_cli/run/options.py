@@ -17,6 +17,7 @@ class RunOptions:
     simulate: bool = False
     fresh: bool = False
     no_calls: bool = False
+    no_wait: bool = False
     retry_failed: bool = False
     max_cost: float | None = None
     max_time: str | None = None

@@ -64,13 +64,11 @@ def rows_of(wired: Wired, asked: Asked, verdict: Verdict) -> Rows:
             failed=counts.failed - counts.unasked,
             kept=counts.kept,
             unasked=counts.unasked,
-            reused=passed.answered,
+            reused=counts.reused,
             causes=counts.causes.ranked(),
         )
     failed = passed.failed + passed.refused + asked.tally.failed
-    return Rows(
-        read=passed.rows, failed=counts.failed or failed, reused=passed.answered, causes=counts.causes.ranked()
-    )
+    return Rows(read=passed.rows, failed=counts.failed or failed, reused=passed.answered, causes=counts.causes.ranked())
 
 
 def outputs_of(running: Running, verdict: Verdict) -> tuple[Output, ...]:

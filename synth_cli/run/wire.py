@@ -15,6 +15,8 @@ from synth_cli.core.cost import Price, worst_case
 from synth_cli.core.request import Request
 from synth_cli.core.row import Row
 from synth_cli.errors import UsageError
+from synth_cli.providers.batches import unsupported
+from synth_cli.providers.batches.discounts import batch_price
 from synth_cli.providers.clients import read
 from synth_cli.providers.prices import max_output_tokens, price
 from synth_cli.providers.resolve import Endpoint, resolve
@@ -81,6 +83,8 @@ def endpoint(
 def reachable(plan: Plan, options: RunOptions, environ: Mapping[str, str]) -> None:
     """Finds a missing key before anything is opened or written."""
     for step in plan.steps:
+        if step.engine == "batch" and unsupported(step.terms.backend):
+            raise UsageError(unsupported(step.terms.backend), hint="engine: online asks the same model")
         if not simulated(step, options):
             endpoint(step, options, environ)
 
@@ -139,6 +143,7 @@ def policy_of(step: StepPlan, epoch: int, options: RunOptions) -> Policy:
         read=read,
         reask=feedback if response is not None and response.feedback else None,
         stop_on_failure=step.step.on_failure == "stop",
+        batches=step.engine == "batch",
     )
 
 
@@ -154,7 +159,7 @@ def second_of(running: Running, step: StepPlan, drafter: Drafter, policy: Policy
         metadata=metadata,
         simulated=simulated(step, running.options),
     )
-    return Second(step.name, drafter, shaper, policy, worksheet, running.ledger, shaper.needs_messages)
+    return Second(step.name, drafter, shaper, policy, worksheet, running.ledger, shaper.needs_messages, running.started)
 
 
 def input_rows(plan: Plan, tally: Tally) -> Iterator[Row]:
@@ -186,6 +191,8 @@ def price_of(step: StepPlan, options: RunOptions) -> Price | None:
     if simulated(step, options):
         return Price(0.0, 0.0)
     settings, terms = step.settings, step.terms
+    if step.engine == "batch":
+        return batch_price(terms.backend, terms.model, in_mtok=settings.in_mtok_cost, out_mtok=settings.out_mtok_cost)
     return price(terms.backend, terms.model, in_mtok=settings.in_mtok_cost, out_mtok=settings.out_mtok_cost)
 
 

@@ -1,0 +1,170 @@
+"""Driving the batch engine: advance, wait, advance again, until nothing is open and nothing is left to ask."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+from synth_cli.core.ports import Progress, Task
+from synth_cli.core.work import Ending, Tally
+from synth_cli.engines.batch import BatchEngine, BatchSettings
+from synth_cli.engines.recording import GroupRecord
+from synth_cli.providers.batches import batch_client
+from synth_cli.providers.http import AiohttpTransport
+from synth_cli.report.words import counted
+from synth_cli.run.desk import Asked, Desk, deadline_of
+from synth_cli.run.running import Running
+from synth_cli.run.wire import Wired, endpoint, simulated
+
+JITTER = 0.1
+"""Share of the interval by which looks are spread, so that many jobs do not ask at the same second."""
+SIMULATED_SECONDS = 2.0
+"""What a batch takes at the simulated model."""
+
+
+async def engine_of(desk: Desk, leave: AsyncExitStack) -> BatchEngine:
+    """The engine for the plan's provider; what `leave` is given is undone at the end."""
+    wired, running = desk.wired, desk.running
+    url = await desk.simulator(leave, batch_seconds=SIMULATED_SECONDS, folder=str(running.state.root / "simulator"))
+    place = endpoint(wired.plan, running.options, desk.environ, url)
+    transport = AiohttpTransport(environ=desk.environ)
+    leave.push_async_callback(transport.close)
+    settings = wired.plan.settings
+    model = batch_client(place, transport, window=settings.completion_window)
+    leave.push_async_callback(model.close)
+    folder = running.state.root / "batches"
+    folder.mkdir(parents=True, exist_ok=True)
+    return BatchEngine(
+        model,
+        running.ledger,
+        BatchSettings(
+            step=wired.plan.name,
+            job=running.plan.name,
+            place=place_of(wired, running),
+            batch_size=settings.batch_size,
+            delete_successful=settings.delete_successful_batch_files,
+            delete_failed=settings.delete_failed_batch_files,
+            price=wired.price,
+            metadata=running.plan.loaded.spec.labels,
+        ),
+        folder=folder,
+        log=running.journal.write,
+    )
+
+
+def place_of(wired: Wired, running: Running) -> str:
+    """Where batches go, without secrets: those of another provider or address are not looked for here."""
+    if simulated(wired.plan, running.options):
+        return "simulator"
+    return " ".join(filter(None, (wired.plan.terms.backend, wired.plan.terms.endpoint)))
+
+
+async def drive(desk: Desk, leave: AsyncExitStack) -> Asked:
+    """Until the job is asked through; with `--no-wait` once."""
+    wired, running = desk.wired, desk.running
+    engine = await engine_of(desk, leave)
+    record = GroupRecord(running.ledger)
+    leave.callback(record.flush)
+    stopped = asyncio.Event()
+    open_now = frozenset(running.ledger.standing().pending)
+    through = False
+    async with desk.watched(lambda: progress_of(wired, engine)):
+        while True:
+            # what is left to ask changes only when a batch has ended: else the input need not be read again
+            ending = await _advance(desk, engine, record, stopped, again=not through)
+            before, open_now = open_now, frozenset(running.ledger.standing().pending)
+            if ending is not None or (engine.finished and not through):
+                break
+            if through and before - open_now:
+                through = False
+                continue
+            through = bool(open_now)
+            if running.options.no_wait:
+                ending = Ending("pending", waiting(engine))
+                break
+            ending = await _pause(desk, stopped)
+            if ending is not None:
+                break
+    return Asked(ending, tally_of(engine), desk.halt.signum)
+
+
+async def _advance(
+    desk: Desk, engine: BatchEngine, record: GroupRecord, stopped: asyncio.Event, *, again: bool
+) -> Ending | None:
+    """Once; `again`: over the whole input. Returns what ends the run."""
+    allowance = desk.allowance(record)
+    feed = desk.wired.feed() if again else None
+    tasks: Iterator[Task] = iter(()) if feed is None else iter(feed)
+    work = desk.work(tasks, record, allowance, outstanding=engine.outstanding)
+
+    def stop() -> None:
+        work.stop()
+        stopped.set()
+
+    desk.halt.stop = stop
+    if stopped.is_set():
+        work.stop()
+    await engine.advance(work, record)
+    if allowance is not None:
+        allowance.close()
+    if work.ending is not None and work.ending.why == "budget" and engine.outstanding:
+        # what the open batches do not use of what is held for them can still be spent
+        return None
+    if work.ending is None and feed is not None and feed.passed.stopped:
+        return Ending("on_failure", feed.passed.stopped)
+    return work.ending
+
+
+async def _pause(desk: Desk, stopped: asyncio.Event) -> Ending | None:
+    """Until the next look is due, somebody stops the run, or its time is over."""
+    interval = desk.wired.plan.settings.batch_check_interval
+    wait = interval * (1 + JITTER * (2 * desk.chance() - 1))
+    now = time.monotonic()
+    deadline = deadline_of(desk.running, now)
+    late = deadline is not None and now + wait >= deadline
+    if late and deadline is not None:
+        wait = max(0.0, deadline - now)
+    try:
+        await asyncio.wait_for(stopped.wait(), wait)
+    except TimeoutError:
+        return Ending("deadline", "the time allowed for a run is over") if late else None
+    return Ending("stopped")
+
+
+def waiting(engine: BatchEngine) -> str:
+    """What a run that does not wait leaves open."""
+    number = sum(standing.outcome is None for standing in engine.batches)
+    if not number:
+        return engine.note or "nothing could be submitted yet"
+    return f"{counted(number, 'batch', 'batches')} with {counted(engine.outstanding, 'request')} open at the provider"
+
+
+def tally_of(engine: BatchEngine) -> Tally:
+    found = engine.collected
+    return Tally(
+        answered=found.replies,
+        input_tokens=found.input_tokens,
+        output_tokens=found.output_tokens,
+        cost=found.cost,
+        unpriced=found.unpriced,
+    )
+
+
+def progress_of(wired: Wired, engine: BatchEngine) -> Progress:
+    passed, found = wired.passed, engine.collected
+    return Progress(
+        total=passed.requests if passed.complete else wired.total,
+        answered=found.replies,
+        failed=passed.failed + passed.refused,
+        reused=max(0, passed.answered - found.replies),
+        in_flight=sum(one.total for one in engine.batches if one.outcome is None),
+        retries=0,
+        rate_limited=0,
+        input_tokens=found.input_tokens,
+        output_tokens=found.output_tokens,
+        cost=None if found.unpriced else found.cost,
+        note=engine.note,
+        batches=engine.batches,
+    )
