@@ -6,7 +6,7 @@ counts move when the batch ends) and https://platform.claude.com/docs/en/api/mes
 
 A batch keeps nothing of ours but the custom ids, and shows these only in its results. So each custom id begins with a
 tag of the batch's key, and a submit whose answer was lost is looked for so: of the batches that were created when ours
-may have been, those that have ended are told by the first line of their results; as long as one has not, nobody can
+may have been, those that have ended are told by the first lines of their results; as long as one has not, nobody can
 say whether it is ours, and `find` says just that instead of guessing. Nothing is lost meanwhile, as there are no
 results before the end; a batch that was never made is asked for again when the last doubtful one has ended, which is
 after 24 hours at the latest. Batches that this client has made or looked at, and those with another number of
@@ -59,6 +59,8 @@ ADDRESS = "https://api.anthropic.com"
 LIMITS = BatchLimits(requests=100_000, bytes=250_000_000)
 """256 MB with what is put around the requests."""
 PAGE, PAGES = 1000, 50
+PEEK = 50
+"""Lines of results that are looked at for a tag: one would do, if none were ever broken."""
 TAG_CHARS = 23
 """With the id, two hyphens and how it is read, at most 64."""
 LONGEST_SUBMIT = 120.0 + LIMITS.bytes / UPLOAD_RATE
@@ -119,14 +121,15 @@ class AnthropicBatches:
             ages = [moment(batch.get("created_at")) for batch in page]
             for batch, at in zip(page, ages, strict=True):
                 name = text(batch, "id")
-                if at is None or not since - SLACK <= at <= since + LONGEST_SUBMIT + SLACK:
+                if at is None or at < since - SLACK:
                     continue
                 whose = self._tags.get(name)
                 if whose is None and batch.get("processing_status") == "ended":
-                    whose = await self._tag(name, batch)
+                    whose = await self._whose(name, batch, tag)
                 if whose == tag:
                     return self._known(name, tag, batch)
-                if whose is None and self._sizes.get(tag, _total(batch)) == _total(batch):
+                in_time = at <= since + LONGEST_SUBMIT + SLACK
+                if whose is None and in_time and self._sizes.get(tag, _total(batch)) == _total(batch):
                     doubtful = name
             # the newest come first
             if ages and ages[-1] is not None and ages[-1] < since - SLACK:
@@ -136,22 +139,25 @@ class AnthropicBatches:
             raise BatchError(Fault(FaultKind.MISSING, message))
         return None
 
-    async def _tag(self, name: str, batch: Mapping[str, Any]) -> str | None:
-        """Whose an ended batch is, by the first line of its results; None where that cannot be seen yet."""
+    async def _whose(self, name: str, batch: Mapping[str, Any], tag: str) -> str | None:
+        """The tag, if an ended batch has it on one of its first results; None where that cannot be seen yet."""
+        seen = 0
         try:
             async with aclosing(self._calls.lines(self._url(name, "/results"))) as found:
                 async for line in found:
                     data = object_of(line)
-                    if data is not None:
-                        tag = self._tags[name] = parted(str(data.get("custom_id")), MESSAGES)[0]
+                    if data is not None and parted(str(data.get("custom_id")), MESSAGES)[0] == tag:
+                        self._tags[name] = tag
                         return tag
+                    seen += 1
+                    if seen == PEEK:
+                        break
         except BatchError as error:
             if error.fault.status not in GONE:
                 raise
-        if self._clock() < kept_until({"ended_at": moment(batch.get("ended_at"))}):
+        if not seen and self._clock() < kept_until({"ended_at": moment(batch.get("ended_at"))}):
             return None
-        # its results are gone: whosever it was, it has none for us
-        self._tags[name] = ""
+        # another's; or its results are gone, and whosever it was, it has none for us
         return ""
 
     async def look(self, ticket: Ticket) -> BatchLook:

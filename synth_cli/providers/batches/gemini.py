@@ -198,8 +198,11 @@ class GeminiBatches:
         operation = await self._calls.found(self._url(ticket))
         now = self._clock()
         for response in _inlined(operation if isinstance(operation, dict) else {}):
-            key = str(_of(response, "metadata").get("key") or "")
-            yield _result(key, response, now=now, secrets=self._calls.secrets)
+            key = _of(response, "metadata").get("key")
+            if type(key) is str:
+                yield _result(key, response, now=now, secrets=self._calls.secrets)
+            else:
+                yield broken(orjson.dumps(response), "key")
 
     async def cancel(self, ticket: Ticket) -> None:
         """A batch that has ended meanwhile is no error."""
