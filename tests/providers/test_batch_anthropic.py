@@ -311,7 +311,7 @@ def test_a_lost_batch_is_found_by_its_results() -> None:
 
 
 def test_what_is_not_there_is_not_found() -> None:
-    """Nothing, or only what was made long before or long after."""
+    """Nothing, or only what was made long before, or long after and has not ended."""
     late = _other("msgbatch_2", BATCH, created_at="2024-09-26T18:37:24Z")
     early = _other("msgbatch_0", BATCH, created_at="2024-09-20T18:37:24Z")
     for page in (_page(), _page(late, early, more=True)):
