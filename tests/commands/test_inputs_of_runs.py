@@ -87,9 +87,9 @@ def test_a_url_of_fsspec(tmp_path: Path) -> None:
     """An input may be a URL; here the file system in memory."""
     import fsspec
 
-    with fsspec.open("memory://inputs/a.jsonl", "wb") as file:
+    with fsspec.open("memory://commands/inputs/a.jsonl", "wb") as file:
         file.write(LINES)
-    assert ran(tmp_path, {"path": "memory://inputs/a.jsonl"}) == THREE
+    assert ran(tmp_path, {"path": "memory://commands/inputs/a.jsonl"}) == THREE
 
 
 def test_a_dataset_on_this_machine(tmp_path: Path) -> None:
