@@ -8,9 +8,11 @@ from aiohttp import web
 
 from synth_cli.simulator.asked import Asked, body_of, read_chat, read_completions
 from synth_cli.simulator.model import Choice
-from synth_cli.simulator.service import JSON, Endpoint, Routes, Service
+from synth_cli.simulator.service import JSON, Endpoint, Handler, Routes, Service
 from synth_cli.simulator.wire import chat_body, chat_events, completion_body, completion_events, models_body
 
+PREFIXES = ("/v1", "/openai/v1", "/together/v1")
+"""OpenAI's; Groq's and Azure's newer one; Together's, beside its batches."""
 MODELS = ("simulator", "simulator-reason", "gpt-5-mini")
 
 
@@ -42,8 +44,9 @@ def routes(service: Service) -> Routes:
     async def models(_request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(body=models_body(MODELS), content_type=JSON)
 
-    return {
-        ("POST", "/v1/chat/completions"): chat,
-        ("POST", "/v1/completions"): completions,
-        ("GET", "/v1/models"): models,
-    }
+    found: dict[tuple[str, str], Handler] = {("POST", "/openai/deployments/*"): chat}
+    for prefix in PREFIXES:
+        found["POST", f"{prefix}/chat/completions"] = chat
+        found["POST", f"{prefix}/completions"] = completions
+        found["GET", f"{prefix}/models"] = models
+    return found
