@@ -54,7 +54,7 @@ def broken(kind: FaultKind, **more: Any) -> Exchange:
 
 def work(tasks: Iterator[Task] | Sequence[Task], record: Kept | None = None, **more: Any) -> StepWork:
     rules = {"step": "main", "retry": RetryPolicy(1), "judge": judge}
-    own = {key: more.pop(key) for key in ("allowance", "deadline") if key in more}
+    own = {key: more.pop(key) for key in ("allowance", "deadline", "outstanding") if key in more}
     return StepWork(iter(tasks), Rules(**{**rules, **more}), record or Kept(), chance=lambda: 0.0, **own)
 
 
@@ -173,3 +173,28 @@ def test_a_released_task_gives_its_reservation_back() -> None:
     own = work([task(1)], allowance=allowance, worst=lambda _: (6.0, 6))
     own.release(taken(own))
     assert (allowance.cost, allowance.reserve(10.0, 0), own.in_flight) == (0.0, True, 0)
+
+
+def test_open_batches_are_waited_for() -> None:
+    """While requests are in batches that were open before, the work is not done, nor its budget at an end."""
+    allowance = Allowance(1, max_cost=10.0, max_tokens=None, spent_cost=9.0, spent_tokens=90, announce=lambda _: None)
+    own = work([task(1)], worst=lambda request: (2.0, 20), allowance=allowance, outstanding=3)
+    before = own.take(0.0)
+    own.returned(3, 9.0, 90, 4.0, 40)
+    first = taken(own)
+    own.release(first)
+    assert (before, own.take(0.0), own.ending, allowance.cost, allowance.tokens) == (Wait(None), Done(), None, 4.0, 40)
+
+
+def test_it_can_be_told_that_all_would_fail() -> None:
+    """A fault that would come again with every request ends it, as one of its own requests' would."""
+    fault = Fault(FaultKind.CREDENTIALS, "no such key", 401)
+    own = work([task(1)])
+    before = own.stopping
+    own.fail(fault)
+    assert (before, own.stopping, own.take(0.0), own.ending) == (
+        False,
+        True,
+        Done(),
+        Ending("fault", "no such key", fault),
+    )

@@ -36,6 +36,9 @@ BAD_REQUEST = Fault(FaultKind.BAD_REQUEST, "not this one", 400)
 BROKEN_OFF = Fault(FaultKind.CONNECTION, "connection reset")
 BUSY = Fault(FaultKind.RATE_LIMITED, "slow down", 429)
 
+EXPIRED = Fault(FaultKind.MISSING, "the batch expired before this request ran; it was not charged")
+"""Said of a row that is not run: its batch expires."""
+
 Said = str | Fault | None
 """What the provider makes of a row: a text, a fault, or nothing at all."""
 
@@ -97,6 +100,7 @@ class Provider:
     batches: list[Remote] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
     """Keys of uploaded files that are still there."""
+    turns: Counter[int] = field(default_factory=Counter)
     ran: Counter[int] = field(default_factory=Counter)
     """How often each row was run, and paid."""
     calls: list[str] = field(default_factory=list)
@@ -111,17 +115,30 @@ class Provider:
                 return fault, done
         return None, True
 
+    def take(self, key: str, file: Path, requests: int) -> Remote:
+        body = file.read_bytes()
+        lines = [orjson.loads(line) for line in body.splitlines()]
+        assert len(lines) == requests
+        self.uploads.append((requests, len(body)))
+        remote = Remote(f"batch-{len(self.batches)}", key, lines, self.now, self.looks)
+        self.batches.append(remote)
+        return remote
+
     def run(self, remote: Remote) -> None:
         """The batch comes to its end."""
-        ending = self.ends(remote) or BatchLook("completed", True)
+        rows = [row_of(line) for line in remote.lines]
+        expires = any(self.says(row, self.turns[row] + 1) is EXPIRED for row in rows)
+        ending = expired() if expires else self.ends(remote) or BatchLook("completed", True)
         for line in remote.lines:
-            row = int(line["messages"][0]["content"].split()[1])
-            if ending.outcome == "failed" or (
-                ending.outcome != "collected" and len(remote.results) * 2 >= len(remote.lines)
-            ):
+            row = row_of(line)
+            half = ending.outcome == "cancelled" and len(remote.results) * 2 >= len(remote.lines)
+            if ending.outcome == "failed" or half:
                 break
+            self.turns[row] += 1
+            said = self.says(row, self.turns[row])
+            if said is EXPIRED:
+                continue
             self.ran[row] += 1
-            said = self.says(row, self.ran[row])
             if said is None:
                 continue
             if isinstance(said, Fault):
@@ -169,11 +186,7 @@ class Client:
         provider.files.add(key)
         self.after("upload")
         told = self._call("submit")
-        lines = [orjson.loads(line) for line in file.read_bytes().splitlines()]
-        assert len(lines) == requests
-        provider.uploads.append((requests, file.stat().st_size))
-        remote = Remote(f"batch-{len(provider.batches)}", key, lines, provider.now, provider.looks)
-        provider.batches.append(remote)
+        remote = provider.take(key, file, requests)
         self._end("submit", told)
         return {"batch": remote.name}
 
@@ -232,11 +245,12 @@ class Client:
         """Nothing is open."""
 
 
-EXPIRED = Fault(FaultKind.MISSING, "the batch expired before this request ran; it was not charged")
-
-
-def expired(remote: Remote) -> BatchLook:
+def expired() -> BatchLook:
     return BatchLook("expired", True, "expired", fault=EXPIRED)
+
+
+def row_of(line: Mapping[str, Any]) -> int:
+    return int(line["messages"][0]["content"].split()[1])
 
 
 def cancelled(remote: Remote) -> BatchLook:

@@ -13,6 +13,7 @@ from little_provider import (
     BAD_REQUEST,
     BROKEN_OFF,
     BUSY,
+    EXPIRED,
     PAID,
     PRICE,
     SERVER_ERROR,
@@ -22,9 +23,9 @@ from little_provider import (
     Provider,
     Remote,
     answered,
-    expired,
     read,
     request,
+    row_of,
     scripted,
 )
 
@@ -165,7 +166,7 @@ def test_faults_that_may_go_away_are_packed_again(ledger: SqliteLedger, tmp_path
 
 def test_an_expired_batch_keeps_what_was_finished(ledger: SqliteLedger, tmp_path: Path) -> None:
     """Its answers count, the other rows are told that they were not charged and are asked again."""
-    provider = Provider(ends=lambda remote: expired(remote) if remote.name == "batch-0" else None)
+    provider = Provider(says=scripted({row: [EXPIRED] for row in range(5, 10)}))
     job = Job(provider, ledger, tmp_path)
     job.run()
     assert (job.said(), provider.ran, closed(ledger)) == (answered(10), Counter(range(10)), ["expired", "collected"])
@@ -238,7 +239,7 @@ def test_a_batch_that_fails_for_some_of_its_lines_goes_without_them(ledger: Sqli
     """The lines named are refused for good, the others lose no attempt."""
 
     def ends(remote: Remote) -> BatchLook | None:
-        bad = [at for at, line in enumerate(remote.lines, 1) if line["messages"][0]["content"] in ("row 3", "row 6")]
+        bad = [at for at, line in enumerate(remote.lines, 1) if row_of(line) in (3, 6)]
         return BatchLook("failed", True, "failed", refused=dict.fromkeys(bad[:1], BAD_REQUEST)) if bad else None
 
     provider = Provider(ends=ends)
@@ -409,7 +410,7 @@ def test_files_are_deleted_if_asked(ledger: SqliteLedger, tmp_path: Path) -> Non
     """Those of batches that succeeded, those of others, or none; trouble with it is no trouble."""
     for successful, failed, left in ((False, False, 2), (True, False, 1), (False, True, 1), (True, True, 0)):
         provider = Provider(
-            ends=lambda remote: expired(remote) if remote.name == "batch-0" else None,
+            says=scripted({row: [EXPIRED] for row in range(5, 10)}),
             trouble=[("discard", BAD_REQUEST, True)],
         )
         with SqliteLedger(tmp_path / f"{successful}-{failed}.sqlite") as own:

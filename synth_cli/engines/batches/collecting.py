@@ -202,6 +202,8 @@ def _without_result(desk: Desk, record: Record, batch: Batch, harvest: Harvest) 
     look, key = batch.look, batch.opening.key
     culprits = _culprits(batch)
     for id, fault in culprits.items():
+        if id not in batch.awaited:
+            continue
         harvest.settled += fault_all(desk, record, key, iter([id]), fault=fault)
         harvest.fatal = harvest.fatal or (fault if fault.scope == "run" else None)
     fault = look.fault or UNANSWERED
@@ -238,11 +240,8 @@ def _left(batch: Batch) -> Iterator[bytes]:
 
 
 def _culprits(batch: Batch) -> dict[bytes, Fault]:
-    return {
-        batch.ids[line - 1]: fault
-        for line, fault in sorted(batch.look.refused.items())
-        if 0 < line <= len(batch.ids) and batch.ids[line - 1] in batch.awaited
-    }
+    lines = sorted(batch.look.refused.items())
+    return {batch.ids[line - 1]: fault for line, fault in lines if 0 < line <= len(batch.ids)}
 
 
 def _others(desk: Desk, key: str) -> bool:
