@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -15,6 +14,7 @@ from yarl import URL
 from synth_cli.core.ports import HttpAnswer, HttpCall, HttpError, TransportError
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.providers import bodies
+from synth_cli.providers.deadlines import Deadlines
 from synth_cli.providers.proxies import proxy_for, tls_context
 
 CONNECT_SECONDS = 30.0
@@ -82,6 +82,7 @@ class AiohttpTransport:
         self._environ = os.environ if environ is None else environ
         self._session: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | bool = True
+        self._deadlines = Deadlines()
         self._proxies: dict[str, str | None] = {}
 
     async def send(self, call: HttpCall) -> HttpAnswer:
@@ -99,9 +100,8 @@ class AiohttpTransport:
             proxy = self._proxies[call.url] if call.url in self._proxies else self._proxy(call.url, url)
             if self._tls is True and url.scheme == "https":
                 self._tls = tls_context(self._environ)
-            async with (
-                asyncio.timeout(call.timeout),
-                session.request(
+            with self._deadlines.within(call.timeout):
+                async with session.request(
                     call.method,
                     url,
                     data=body,
@@ -109,9 +109,8 @@ class AiohttpTransport:
                     allow_redirects=False,
                     proxy=proxy,
                     ssl=self._tls,
-                ) as response,
-            ):
-                return HttpAnswer(response.status, response.headers, await _read(response))
+                ) as response:
+                    return HttpAnswer(response.status, response.headers, await _read(response))
         except TimeoutError:
             raise TransportError(Fault(FaultKind.TIMEOUT, f"no answer within {call.timeout:g} s")) from None
         except BROKEN as error:
