@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from synth_cli.cli import init, later, plan, preview, report, run, schema, simulator, status, validate
+from synth_cli.cli import cancel, init, later, plan, preview, report, run, schema, simulator, status, validate
 from synth_cli.cli.boundary import guarded
 
 app = typer.Typer(
@@ -43,7 +43,7 @@ for command in (
     preview.preview,
     run.run,
     status.status,
-    later.cancel,
+    cancel.cancel,
     report.report,
     later.diff,
     later.merge,

@@ -15,11 +15,6 @@ def _later(what: str) -> int:
     raise UsageError(f"{what}: not in this version yet")
 
 
-def cancel(spec: SpecFile) -> int:
-    """Cancel open batches (not yet)."""
-    return _later(f"cancel {spec}")
-
-
 def diff(
     a: Annotated[Path, typer.Argument(metavar="A", help="An output file.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Another.")],

@@ -323,3 +323,5 @@ class Progress:
     """What the run is waiting for, in a few words."""
     batches: tuple[BatchStanding, ...] = ()
     """Those that are open, and those that ended in this run."""
+    time_of_day: float = 0.0
+    """Seconds since the epoch, where `batches` are: their age is told from it."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, TextIO
 
 from synth_cli.core.ports import Progress
+from synth_cli.report.batches import batches_in_words
 from synth_cli.report.headline import SIMULATED
 from synth_cli.report.pace import Pace, observe
 from synth_cli.report.words import counted, duration, number, percent, rate, short, usd
@@ -13,6 +14,8 @@ from synth_cli.report.words import counted, duration, number, percent, rate, sho
 FIRST_LINE = 5.0
 NEXT_LINE = 10.0
 """Seconds before the first plain line, and between the others."""
+NEXT_BATCH_LINE = 60.0
+"""The same where batches are waited for, for hours."""
 
 
 class Display(Protocol):
@@ -77,7 +80,7 @@ class Lines:
         now = self._clock()
         self._pace = observe(self._pace, progress.answered + progress.failed, now)
         if now - self._pace.began >= self._due:
-            self._due = now - self._pace.began + NEXT_LINE
+            self._due = now - self._pace.began + (NEXT_BATCH_LINE if progress.batches else NEXT_LINE)
             self._stream.write(f"{self._head}: {sentence(progress, self._pace, self._unit)}\n")
             self._stream.flush()
 
@@ -94,8 +97,7 @@ def sentence(progress: Progress, pace: Pace, unit: str) -> str:
     left = remaining(progress, pace)
     if left:
         parts.append(f"about {left} left")
-    if progress.note:
-        parts.append(progress.note)
+    parts += filter(None, (batches_in_words(progress.batches), progress.note))
     return ", ".join(parts)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
+from synth_cli.compile.plan import Plan
 from synth_cli.core.ports import Progress, Task
 from synth_cli.core.work import Ending, Tally
 from synth_cli.engines.batch import BatchEngine, BatchSettings
@@ -14,9 +16,12 @@ from synth_cli.engines.recording import GroupRecord
 from synth_cli.providers.batches import batch_client
 from synth_cli.providers.http import AiohttpTransport
 from synth_cli.report.words import counted
-from synth_cli.run.desk import Asked, Desk, deadline_of
+from synth_cli.run.desk import Asked, Desk, deadline_of, simulator
+from synth_cli.run.options import RunOptions
 from synth_cli.run.running import Running
-from synth_cli.run.wire import Wired, endpoint, simulated
+from synth_cli.run.wire import Wired, endpoint, price_of, simulated
+from synth_cli.stores.folder import StateFolder
+from synth_cli.stores.ledger import SqliteLedger
 
 JITTER = 0.1
 """Share of the interval by which looks are spread, so that many jobs do not ask at the same second."""
@@ -24,47 +29,59 @@ SIMULATED_SECONDS = 2.0
 """What a batch takes at the simulated model."""
 
 
-async def engine_of(desk: Desk, leave: AsyncExitStack) -> BatchEngine:
-    """The engine for the plan's provider; what `leave` is given is undone at the end."""
-    wired, running = desk.wired, desk.running
-    url = await desk.simulator(leave, batch_seconds=SIMULATED_SECONDS, folder=str(running.state.root / "simulator"))
-    place = endpoint(wired.plan, running.options, desk.environ, url)
-    transport = AiohttpTransport(environ=desk.environ)
-    leave.push_async_callback(transport.close)
-    settings = wired.plan.settings
-    model = batch_client(place, transport, window=settings.completion_window)
-    leave.push_async_callback(model.close)
-    folder = running.state.root / "batches"
-    folder.mkdir(parents=True, exist_ok=True)
-    return BatchEngine(
-        model,
-        running.ledger,
-        BatchSettings(
-            step=wired.plan.name,
-            job=running.plan.name,
-            place=place_of(wired, running),
+@dataclass(frozen=True, slots=True)
+class Office:
+    """All that looking after a job's batches needs; a run has it, and so have `status` and `cancel`."""
+
+    plan: Plan
+    options: RunOptions
+    state: StateFolder
+    ledger: SqliteLedger
+    environ: Mapping[str, str]
+    log: Callable[[str], None]
+
+    async def engine(self, leave: AsyncExitStack) -> BatchEngine:
+        """The engine for the plan's provider; what `leave` is given is undone at the end."""
+        step, root = self.plan.steps[0], self.state.root
+        folder = root / "batches"
+        folder.mkdir(parents=True, exist_ok=True)
+        url = await simulator(
+            step, self.options, leave, batch_seconds=SIMULATED_SECONDS, folder=str(root / "simulator")
+        )
+        transport = AiohttpTransport(environ=self.environ)
+        leave.push_async_callback(transport.close)
+        settings = step.settings
+        place = endpoint(step, self.options, self.environ, url)
+        model = batch_client(place, transport, window=settings.completion_window)
+        leave.push_async_callback(model.close)
+        own = BatchSettings(
+            step=step.name,
+            job=self.plan.name,
+            place=self.place(),
             batch_size=settings.batch_size,
             delete_successful=settings.delete_successful_batch_files,
             delete_failed=settings.delete_failed_batch_files,
-            price=wired.price,
-            metadata=running.plan.loaded.spec.labels,
-        ),
-        folder=folder,
-        log=running.journal.write,
-    )
+            price=price_of(step, self.options),
+            metadata=self.plan.loaded.spec.labels,
+        )
+        return BatchEngine(model, self.ledger, own, folder=folder, log=self.log)
+
+    def place(self) -> str:
+        """Where batches go, without secrets: those of another provider or address are not looked for here."""
+        step = self.plan.steps[0]
+        if simulated(step, self.options):
+            return "simulator"
+        return " ".join(filter(None, (step.terms.backend, step.terms.endpoint)))
 
 
-def place_of(wired: Wired, running: Running) -> str:
-    """Where batches go, without secrets: those of another provider or address are not looked for here."""
-    if simulated(wired.plan, running.options):
-        return "simulator"
-    return " ".join(filter(None, (wired.plan.terms.backend, wired.plan.terms.endpoint)))
+def office_of(running: Running, environ: Mapping[str, str]) -> Office:
+    return Office(running.plan, running.options, running.state, running.ledger, environ, running.journal.write)
 
 
 async def drive(desk: Desk, leave: AsyncExitStack) -> Asked:
     """Until the job is asked through; with `--no-wait` once."""
     wired, running = desk.wired, desk.running
-    engine = await engine_of(desk, leave)
+    engine = await office_of(running, desk.environ).engine(leave)
     record = GroupRecord(running.ledger)
     leave.callback(record.flush)
     stopped = asyncio.Event()
@@ -167,4 +184,5 @@ def progress_of(wired: Wired, engine: BatchEngine) -> Progress:
         cost=None if found.unpriced else found.cost,
         note=engine.note,
         batches=engine.batches,
+        time_of_day=time.time(),
     )

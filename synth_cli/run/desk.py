@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from synth_cli.compile.plan import StepPlan
 from synth_cli.core.budget import Allowance
 from synth_cli.core.events import Reserved
 from synth_cli.core.ports import Progress, RateLimits, Record, Task
@@ -20,6 +21,7 @@ from synth_cli.core.work import Ending, Rules, StepWork, Tally
 from synth_cli.engines.recording import GroupRecord
 from synth_cli.report.live import Display
 from synth_cli.run.halt import Halt
+from synth_cli.run.options import RunOptions
 from synth_cli.run.running import Running
 from synth_cli.run.wire import Wired, simulated
 
@@ -67,15 +69,6 @@ class Desk:
             outstanding=outstanding,
         )
 
-    async def simulator(self, stack: AsyncExitStack, **settings: Any) -> str | None:
-        """Starts the simulated model on loopback when it is wanted; returns its address."""
-        if not simulated(self.wired.plan, self.running.options):
-            return None
-        from synth_cli.simulator import Settings, Simulator
-
-        server = await stack.enter_async_context(Simulator(Settings(seed=self.running.plan.seed, **settings)))
-        return str(server.url)
-
     def allowance(self, record: GroupRecord) -> Allowance | None:
         """What is left of the round's budget; None where there is none."""
         if self.wired.worst is None:
@@ -118,6 +111,16 @@ class Desk:
                 due += LOGGED
                 self.running.journal.write(line(progress()))
             await asyncio.sleep(REFRESH)
+
+
+async def simulator(step: StepPlan, options: RunOptions, leave: AsyncExitStack, **settings: Any) -> str | None:
+    """Starts the simulated model on loopback when it is wanted; returns its address."""
+    if not simulated(step, options):
+        return None
+    from synth_cli.simulator import Settings, Simulator
+
+    server = await leave.enter_async_context(Simulator(Settings(**settings)))
+    return str(server.url)
 
 
 def line(progress: Progress) -> str:

@@ -22,7 +22,7 @@ from synth_cli.run.feed import Feed, Passed
 from synth_cli.run.opening import epoch_of, state_of
 from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
-from synth_cli.run.wire import input_rows, most_output, policy_of, price_of, simulated
+from synth_cli.run.wire import available, input_rows, most_output, policy_of, price_in, price_of, simulated
 from synth_cli.stores.ledger import SqliteLedger
 from synth_cli.stores.memory import MemoryLedger
 from synth_cli.stores.worksheet import Worksheet
@@ -35,6 +35,12 @@ LEAST_OUT, USUAL_OUT = 16, 1000
 """Tokens of an answer where neither the spec nor the ledger says."""
 FEW = 32
 """Requests at once, below which a budget is what makes a run slow."""
+
+
+TIMES = {
+    "online": "as fast as the provider's limits allow",
+    "batch": "within the provider's window, usually 24 hours and often much less",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +56,20 @@ class Counted:
     new: int = 0
     answered: int = 0
     failed: int = 0
+    pending: int = 0
+    """In open batches."""
     bytes: int = 0
     largest: int = 0
     """Bytes of the largest new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The same requests on another engine. `time` in words: nobody promises more."""
+
+    engine: str
+    cost: Range | None
+    time: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +85,15 @@ class Outlook:
     new: int
     answered: int
     failed_before: int
+    pending: int
+    """In open batches: paid, or about to be."""
     refused: int
     """Rows whose prompt cannot be made."""
     input_tokens: Range
     output_tokens: Range
     cost: Range | None
+    elsewhere: Elsewhere | None
+    """What the same would cost on the other engine, batch or online."""
     basis: str
     """What the estimate of the output rests on."""
     outputs: tuple[str, ...]
@@ -102,7 +123,9 @@ def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> O
                 if history is not NOTHING
                 else None
             )
-            if isinstance(stands, Answered):
+            if request.id in feed.pending:
+                count.pending += 1
+            elif isinstance(stands, Answered):
                 count.answered += 1
             elif isinstance(stands, Failed):
                 count.failed += 1
@@ -120,12 +143,7 @@ def _outlook(plan: Plan, options: RunOptions, passed: Passed, count: Counted, tr
     entering = Range(count.bytes / SPARSE, count.bytes / DENSE + OVERHEAD * count.new)
     leaving = Range(each.low * count.new, each.high * count.new)
     paid = price_of(step, options)
-    estimate = None
-    if paid is not None:
-        low, high = (
-            cost(Usage(int(getattr(entering, end)), int(getattr(leaving, end))), paid) for end in ("low", "high")
-        )
-        estimate = Range(low, high)
+    other = "online" if step.engine == "batch" else "batch"
     settings = step.settings
     return Outlook(
         name=plan.name,
@@ -137,10 +155,14 @@ def _outlook(plan: Plan, options: RunOptions, passed: Passed, count: Counted, tr
         new=count.new,
         answered=count.answered,
         failed_before=count.failed,
+        pending=count.pending,
         refused=passed.refused,
         input_tokens=entering,
         output_tokens=leaving,
-        cost=estimate,
+        cost=_estimate(entering, leaving, paid),
+        elsewhere=Elsewhere(other, _estimate(entering, leaving, price_in(step, other, options)), TIMES[other])
+        if count.new and available(step, other)
+        else None,
         basis=basis,
         outputs=plan.outputs,
         limits={
@@ -156,6 +178,13 @@ def _outlook(plan: Plan, options: RunOptions, passed: Passed, count: Counted, tr
         },
         notes=tuple(_notes(plan, step, paid, count)),
     )
+
+
+def _estimate(entering: Range, leaving: Range, paid: Price | None) -> Range | None:
+    if paid is None:
+        return None
+    low, high = (cost(Usage(int(getattr(entering, end)), int(getattr(leaving, end))), paid) for end in ("low", "high"))
+    return Range(low, high)
 
 
 def _notes(plan: Plan, step: StepPlan, paid: Price | None, count: Counted) -> Iterator[str]:
@@ -223,6 +252,8 @@ def as_json(outlook: Outlook) -> bytes:
 def as_text(outlook: Outlook) -> str:
     """For people, a line a fact."""
     known = f"{outlook.new:,} new, {outlook.answered:,} already answered, {outlook.failed_before:,} failed before"
+    if outlook.pending:
+        known += f", {outlook.pending:,} in open batches"
     simulated_text = " (simulated)" if outlook.simulated else ""
     lines = [
         f"{outlook.name}: {outlook.model}, engine {outlook.engine}{simulated_text}",
@@ -230,6 +261,7 @@ def as_text(outlook: Outlook) -> str:
         f"requests    {outlook.requests:,}: {known}",
         f"tokens      in {_span(outlook.input_tokens)}, out {_span(outlook.output_tokens)} ({outlook.basis})",
         f"cost        {_money(outlook.cost)}",
+        *_compared(outlook),
         f"limits      {_limits(outlook.limits)}",
         f"output      {', '.join(outlook.outputs)}",
         *(f"note        {note}" for note in outlook.notes),
@@ -239,6 +271,14 @@ def as_text(outlook: Outlook) -> str:
 
 def _span(span: Range) -> str:
     return f"{span.low:,.0f}-{span.high:,.0f}" if span.high else "0"
+
+
+def _compared(outlook: Outlook) -> Iterator[str]:
+    if outlook.engine in TIMES:
+        yield f"time        {TIMES[outlook.engine]}"
+    if outlook.elsewhere is not None:
+        other = outlook.elsewhere
+        yield f"or          engine {other.engine}: {_money(other.cost)}, {other.time}"
 
 
 def _money(span: Range | None) -> str:

@@ -13,7 +13,7 @@ from synth_cli.engines.online import OnlineEngine
 from synth_cli.engines.recording import GroupRecord
 from synth_cli.providers.clients import client
 from synth_cli.providers.http import AiohttpTransport
-from synth_cli.run.desk import Asked, Desk
+from synth_cli.run.desk import Asked, Desk, simulator
 from synth_cli.run.feed import Feed
 from synth_cli.run.wire import Wired, endpoint
 
@@ -25,7 +25,7 @@ SPARE_FILES = 64
 async def drive(desk: Desk, leave: AsyncExitStack) -> Asked:
     """Asks until the work is done; what `leave` is given is undone at the end."""
     wired, running = desk.wired, desk.running
-    url = await desk.simulator(leave)
+    url = await simulator(wired.plan, running.options, leave)
     place = endpoint(wired.plan, running.options, desk.environ, url)
     transport = None
     if not place.host.litellm:

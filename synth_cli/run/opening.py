@@ -34,13 +34,16 @@ def state_of(plan: Plan, options: RunOptions) -> StateFolder:
 
 
 @contextmanager
-def opened(path: Path, options: RunOptions, environ: Mapping[str, str]) -> Iterator[Running]:
+def opened(
+    path: Path, options: RunOptions, environ: Mapping[str, str], *, cancelling: bool = False
+) -> Iterator[Running]:
     """A run of the job in a spec file. What can be found wrong is found before anything is opened or spent."""
     plan = prepare(path, options, environ)
     if not options.no_calls:
         reachable(plan, options, environ)
-    for target in plan.outputs:
-        check(target, plan.folder)
+    if not cancelling:
+        for target in plan.outputs:
+            check(target, plan.folder)
     state = state_of(plan, options)
     with state.lock(), SqliteLedger(state.ledger_path) as ledger:
         _check_batches(plan, ledger)

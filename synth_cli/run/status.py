@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 
+from synth_cli.compile.plan import Plan
+from synth_cli.core.ports import BatchStanding
+from synth_cli.errors import SynthError
+from synth_cli.report.batches import batch_line
 from synth_cli.report.words import counted, duration
 from synth_cli.run.explain import known
 from synth_cli.run.opening import state_of
 from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
+from synth_cli.stores.folder import StateFolder
 from synth_cli.stores.ledger import SqliteLedger
 
 
@@ -38,10 +45,14 @@ class Standing:
     previewed: bool = False
     """Rows were asked for a preview, and no run has come to an end yet."""
     folder: str = ""
+    batches: tuple[BatchStanding, ...] = ()
+    """Those that are open, as the provider sees them now."""
+    note: str = ""
+    """Why the provider could not be asked."""
 
 
 def stand(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> Standing:
-    """Reads the ledger; takes no lock and changes nothing."""
+    """Reads the ledger, and asks the provider how open batches stand; takes no lock and changes nothing."""
     plan = prepare(path, options, environ)
     state = state_of(plan, options)
     if not state.ledger_path.exists():
@@ -53,6 +64,7 @@ def stand(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> Sta
         traffic = ledger.traffic(round=rounds.round)
         cost, tokens = ledger.spent(rounds.round)
         last = rounds.last_run
+        batches, note = _survey(plan, options, state, ledger, environ) if rounds.pending else ((), "")
         return Standing(
             name=plan.name,
             started=True,
@@ -70,7 +82,34 @@ def stand(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> Sta
             running=str(holder) if holder is not None else "",
             previewed=not any((state.path / run.folder / "report.json").exists() for run in rounds.runs),
             folder=str(state.path / last.folder) if last else "",
+            batches=batches,
+            note=note,
         )
+
+
+def _survey(
+    plan: Plan, options: RunOptions, state: StateFolder, ledger: SqliteLedger, environ: Mapping[str, str]
+) -> tuple[tuple[BatchStanding, ...], str]:
+    """How the open batches stand at the provider; where it cannot be asked, what the ledger knows of them and why."""
+    from synth_cli.run.asking import on_loop
+    from synth_cli.run.batch import Office
+
+    known = tuple(
+        BatchStanding(pending.opening.key, "not asked", total=pending.opening.requests, at=pending.opening.at)
+        for pending in ledger.standing().pending.values()
+    )
+    if plan.steps[0].engine != "batch":
+        return known, "the spec's engine is no longer batch"
+
+    async def look() -> tuple[tuple[BatchStanding, ...], str]:
+        async with AsyncExitStack() as leave:
+            engine = await Office(plan, options, state, ledger, environ, lambda line: None).engine(leave)
+            return await engine.survey(), engine.note
+
+    try:
+        return on_loop(look())
+    except SynthError as error:
+        return known, error.message
 
 
 def as_json(standing: Standing) -> bytes:
@@ -104,4 +143,8 @@ def as_text(standing: Standing) -> str:
             ended = f"exit {standing.last_exit_code} after {duration(standing.last_closed - standing.last_opened)}"
         lines.append(f"last run    {began}, {ended}")
         lines.append(f"folder      {standing.folder}")
+    at = time.time()
+    lines += [f"batch       {batch_line(batch, at)}" for batch in standing.batches]
+    if standing.note:
+        lines.append(f"note        {standing.note}")
     return "\n".join(lines) + "\n"

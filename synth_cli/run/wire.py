@@ -187,13 +187,22 @@ def until(rows: Iterator[Row], index: int) -> Iterator[Row]:
 
 
 def price_of(step: StepPlan, options: RunOptions) -> Price | None:
-    """USD per token; what the simulated model answers costs nothing."""
+    """USD per token on the step's own engine; what the simulated model answers costs nothing."""
+    return price_in(step, step.engine, options)
+
+
+def price_in(step: StepPlan, engine: str, options: RunOptions) -> Price | None:
+    """The same on another engine: batches have prices of their own."""
     if simulated(step, options):
         return Price(0.0, 0.0)
     settings, terms = step.settings, step.terms
-    if step.engine == "batch":
-        return batch_price(terms.backend, terms.model, in_mtok=settings.in_mtok_cost, out_mtok=settings.out_mtok_cost)
-    return price(terms.backend, terms.model, in_mtok=settings.in_mtok_cost, out_mtok=settings.out_mtok_cost)
+    tokens = batch_price if engine == "batch" else price
+    return tokens(terms.backend, terms.model, in_mtok=settings.in_mtok_cost, out_mtok=settings.out_mtok_cost)
+
+
+def available(step: StepPlan, engine: str) -> bool:
+    """Whether the step's provider can be asked on this engine."""
+    return engine != "batch" or not unsupported(step.terms.backend)
 
 
 def most_output(step: StepPlan) -> int | None:
