@@ -269,6 +269,17 @@ def test_a_batch_has_not_ended_before_its_results_are_there() -> None:
     assert _with(says, lambda client: client.look(TICKET), now=ENDED_AT + 90_000)[0].ended is True
 
 
+def test_a_batch_may_have_ended_without_any_result() -> None:
+    """Its response is there and says nothing."""
+    says = {"GET /v1beta/batches/123456": _ended(response={"@type": "x"})}
+
+    async def do(client: GeminiBatches) -> Any:
+        look = await client.look(TICKET)
+        return look.ended, look.outcome, await gathered(client.results(look.ticket))
+
+    assert _with(says, do)[0] == (True, "collected", {})
+
+
 def test_a_batch_that_nobody_knows_is_asked_for_again() -> None:
     """It may be another project's key: what was paid for is not given up."""
 

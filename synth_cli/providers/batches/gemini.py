@@ -312,8 +312,10 @@ def _inlined(operation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _has_results(operation: Mapping[str, Any]) -> bool:
+    """Also when there are none: what is empty is left out of an answer that is there."""
     output = _output(operation)
-    return bool(output.get("responsesFile") or output.get("inlinedResponses"))
+    there = operation.get("done") is True and isinstance(operation.get("response"), dict)
+    return there or bool(output.get("responsesFile") or output.get("inlinedResponses"))
 
 
 def _ticket(operation: Any) -> dict[str, Any]:
