@@ -276,11 +276,9 @@ def test_status_after_a_preview_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["cancel", "SPEC"],
         ["diff", "a", "b"],
         ["merge", "out", "a", "b"],
         ["serve", "SPEC"],
-        ["run", "SPEC", "--no-wait"],
         ["run", "SPEC", "--shard", "1/2"],
         ["report", "SPEC", "--html", "x.html"],
     ],
@@ -292,6 +290,16 @@ def test_what_comes_later_says_so(tmp_path: Path, arguments: list[str]) -> None:
     called = synth(*[path if one == "SPEC" else one for one in arguments])
     assert called.code == 2
     assert "not in this version yet" in called.err
+
+
+def test_an_online_job_has_nothing_to_wait_for_or_to_cancel(tmp_path: Path) -> None:
+    """`--no-wait` runs it through, and `cancel` says that there are no batches."""
+    path = write(tmp_path, HOT)
+    assert synth("run", path, "--no-wait").code == 0
+    assert len(rows(tmp_path / "job.jsonl")) == 2
+    called = synth("cancel", path)
+    assert called.code == 2
+    assert "no batches" in called.err
 
 
 @pytest.mark.parametrize(
