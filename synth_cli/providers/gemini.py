@@ -382,7 +382,7 @@ def _usage(usage: Mapping[str, Any]) -> Usage | None:
 
 def _whole(mapping: Mapping[str, Any], name: str) -> int:
     value = mapping.get(name)
-    return int(value) if isinstance(value, int | float) and abs(value) < 1e15 else 0
+    return int(value) if isinstance(value, int | float) and 0 <= value < 1e15 else 0
 
 
 def status_fault(status: Mapping[str, Any], *, now: float, secrets: tuple[str, ...] = ()) -> Fault:
