@@ -50,9 +50,9 @@ class Pack:
         self.tokens = 0.0
 
     @property
-    def full(self) -> bool:
-        """No request fits any more, however small."""
-        return self.requests >= self.room.requests
+    def left(self) -> int:
+        """Requests that may still fit, if they are small."""
+        return self.room.requests - self.requests
 
     def add(self, size: int, tokens: float = 0.0) -> Fit:
         """Takes a request of so many bytes and about so many input tokens, if it fits."""
@@ -60,9 +60,10 @@ class Pack:
         filled = self.bytes + size
         if filled > room.bytes or self.requests >= room.requests:
             return "never" if size > room.bytes else "full"
-        if room.tokens is not None and self.tokens + tokens > room.tokens and (self.requests or not room.alone):
-            return "full"
+        if room.tokens is not None:
+            if self.tokens + tokens > room.tokens and (self.requests or not room.alone):
+                return "full"
+            self.tokens += tokens
         self.requests += 1
         self.bytes = filled
-        self.tokens += tokens
         return "in"

@@ -233,7 +233,7 @@ class BatchStanding:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """One line of a batch's results: exactly one of `exchange.reply` and `exchange.fault`. Ids may be wrong or double."""
+    """One line of a batch's results: exactly one of `exchange.reply` and `exchange.fault`. Ids may be wrong."""
 
     custom_id: str
     exchange: Exchange

@@ -41,15 +41,15 @@ def test_tokens_that_are_queued_leave_less_room() -> None:
 def test_a_batch_is_full_by_requests_or_bytes() -> None:
     """What comes first; a smaller request may still fit where a larger one did not."""
     pack = Pack(Room(3, 100))
-    assert [pack.add(60), pack.add(41), pack.full, pack.add(40), pack.requests, pack.bytes] == [
+    assert [pack.add(60), pack.add(41), pack.left, pack.add(40), pack.requests, pack.bytes] == [
         "in",
         "full",
-        False,
+        2,
         "in",
         2,
         100,
     ]
-    assert [pack.add(0), pack.full, pack.add(0)] == ["in", True, "full"]
+    assert [pack.add(0), pack.left, pack.add(0)] == ["in", 0, "full"]
 
 
 def test_a_request_larger_than_any_batch_is_never_in() -> None:

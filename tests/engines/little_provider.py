@@ -271,6 +271,8 @@ class Job:
     worst: Worst | None = None
     budget: float | None = None
     feedback: bool = False
+    group: int = 3
+    """Facts that may be lost with a process."""
     log: list[str] = field(default_factory=list)
     work: StepWork | None = None
 
@@ -313,7 +315,7 @@ class Job:
 
     def tick(self, seconds: float = 60.0, *, stop: bool = False) -> bool:
         """One advance; whether the job is finished."""
-        record = GroupRecord(self.ledger, 3)
+        record = GroupRecord(self.ledger, self.group)
         allowance = None
         if self.budget is not None:
             spent, tokens = self.ledger.spent(1)  # type: ignore[attr-defined]

@@ -509,3 +509,15 @@ def test_a_price_that_is_not_known_stays_unknown(ledger: SqliteLedger, tmp_path:
         (said,) = other.attempts(request(0).id)
     assert isinstance(said, Replied)
     assert (said.cost, said.usage, TERMS.model) == (0.25, None, "m")
+
+
+def test_fifty_thousand_rows_are_exact_after_their_retries(ledger: SqliteLedger, tmp_path: Path) -> None:
+    """A full batch in which one line in a hundred has an error and one in two hundred is missing."""
+    rows = 50_000
+    script = {row: [SERVER_ERROR] for row in range(0, rows, 100)} | {row: [None] for row in range(1, rows, 200)}
+    provider = Provider(says=scripted(script), limits=BatchLimits(rows, 10**9))  # type: ignore[arg-type]
+    job = Job(provider, ledger, tmp_path, rows=rows, group=128)
+    job.run()
+    assert [size for size, _ in provider.uploads] == [rows, len(script)]
+    assert provider.ran == Counter([*range(rows), *script])
+    assert job.said() == answered(rows)

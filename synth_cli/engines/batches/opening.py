@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 from synth_cli.core.events import Closed, Opened, Opening
 from synth_cli.core.pacing import input_tokens
 from synth_cli.core.packing import Pack, Room
-from synth_cli.core.ports import BatchError, BatchStanding, Exchange, Record, Task, Wait, Work
+from synth_cli.core.ports import BatchError, BatchStanding, Done, Exchange, Record, Task, Wait, Work
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.request import Message
 from synth_cli.engines.batches.common import Desk, fault_all, not_taken, refused
@@ -41,18 +41,8 @@ class Source:
 
     work: Work
     held: Task | None = None
-    over: Wait | object | None = None
+    over: Wait | Done | None = None
     """What the work said when it had no more tasks."""
-
-    def next(self, now: float) -> Task | None:
-        if self.held is not None:
-            task, self.held = self.held, None
-            return task
-        found = self.work.take(now)
-        if isinstance(found, Task):
-            return found
-        self.over = found
-        return None
 
     def close(self) -> None:
         if self.held is not None:
@@ -81,34 +71,42 @@ async def fill(desk: Desk, source: Source, room: Room) -> Bundle | None:
 
 def _some(desk: Desk, source: Source, bundle: Bundle, file: BinaryIO, now: float) -> bool:
     """Packs a few; whether there may be more."""
-    pack, ids, line, write, take = bundle.pack, bundle.ids, desk.client.line, file.write, source.next
+    pack, ids, line, take = bundle.pack, bundle.ids, desk.client.line, source.work.take
     counted = pack.room.tokens is not None
-    for _ in range(BREATH):
-        if pack.full:
-            return False
-        task = take(now)
-        if task is None:
-            return False
-        request = task.request
-        if task.messages is not None:
-            request = request.asking(task.messages)
+    written: list[bytes] = []
+    for _ in range(min(BREATH, pack.left)):
+        if source.held is not None:
+            task, source.held = source.held, None
+        else:
+            found = take(now)
+            if not isinstance(found, Task):
+                source.over = found
+                break
+            task = found
+        request, messages = task.request, task.messages
+        if messages is not None:
+            request = request.asking(messages)
         encoded = line(request)
         fit = pack.add(len(encoded), input_tokens(request) if counted else 0.0)
         if fit == "in":
-            write(encoded)
+            written.append(encoded)
             ids.append(request.id)
-            if task.messages is not None:
-                bundle.messages[request.id.hex()] = task.messages
+            if messages is not None:
+                bundle.messages[request.id.hex()] = messages
             bundle.cost += task.worst_cost
             bundle.tokens += task.worst_tokens
         elif fit == "full":
             source.held = task
-            return False
+            break
         else:
             said = f"the request has {len(encoded):,} bytes, a batch at most {pack.room.bytes:,}; engine: online"
             fault = Fault(FaultKind.TOO_LARGE, said)
             source.work.settle(task, Exchange(fault=fault), now=now, at=desk.time_of_day(), latency=0.0)
-    return True
+    else:
+        file.write(b"".join(written))
+        return pack.left > 0
+    file.write(b"".join(written))
+    return False
 
 
 async def submit(desk: Desk, work: Work, record: Record, bundle: Bundle) -> bool:
