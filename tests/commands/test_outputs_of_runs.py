@@ -69,7 +69,10 @@ def test_a_url_of_fsspec_is_written(tmp_path: Path) -> None:
     import fsspec
 
     with serving() as server:
-        assert synth("run", write(tmp_path, spec(server.url, output={"path": "memory://commands/outputs/a.jsonl"}))).code == 0
+        assert (
+            synth("run", write(tmp_path, spec(server.url, output={"path": "memory://commands/outputs/a.jsonl"}))).code
+            == 0
+        )
     with fsspec.open("memory://commands/outputs/a.jsonl", "rb") as file:
         assert [orjson.loads(line) for line in file.read().splitlines()] == ROWS
 
