@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,10 @@ from synth_cli.core.reply import Fault
 from synth_cli.core.request import Request
 from synth_cli.core.row import Row
 from synth_cli.errors import AuthError, SynthError, UsageError
+from synth_cli.providers.batches import batch_client
 from synth_cli.providers.clients import body
+from synth_cli.providers.http import AiohttpTransport
+from synth_cli.providers.resolve import Endpoint
 from synth_cli.report.live import Quiet
 from synth_cli.run.asking import ask
 from synth_cli.run.explain import known, scratch
@@ -79,23 +82,32 @@ def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[
         drafter, only = Drafter(step, plan.folder), options.only
         feed = Feed(step.name, source, drafter=drafter, worksheet=worksheet, ledger=ledger, policy=policy, only=only)
         requests = {row.index: request for request, row, sample, _ in feed.requests() if sample == 0}
+        shown = _line_of(place) if step.engine == "batch" else _body_of(place)
         return [
-            _look(row, fault, requests.get(row.index), place)
+            _look(row, fault, requests.get(row.index), shown)
             for row, _, fault in islice(worksheet.rows(step.name), 10_000)
         ]
 
 
-def _look(row: Row, fault: Fault | None, request: Request | None, place: Any) -> Look:
+Shown = Callable[[Request], tuple[str, Mapping[str, Any]]]
+"""Where a request goes (empty: into a batch), and as what."""
+
+
+def _body_of(place: Endpoint) -> Shown:
+    return lambda request: (place.url(completion=request.terms.completion), body(place, request))
+
+
+def _line_of(place: Endpoint) -> Shown:
+    """A request of a batch is a line of a file."""
+    client = batch_client(place, AiohttpTransport())
+    return lambda request: ("", orjson.loads(client.line(request)))
+
+
+def _look(row: Row, fault: Fault | None, request: Request | None, shown: Shown) -> Look:
     if request is None:
         return Look(row, fault=words(fault) if fault is not None else "no request")
-    return Look(
-        row,
-        request.id.hex(),
-        place.url(completion=request.terms.completion),
-        request.messages,
-        request.prompt,
-        body(place, request),
-    )
+    where, sent = shown(request)
+    return Look(row, request.id.hex(), where, request.messages, request.prompt, sent)
 
 
 def _answers(
@@ -151,7 +163,11 @@ def _text(one: Look) -> str:
         lines += [f"[{message['role']}]", said]
     if one.body is not None:
         sent = {key: value for key, value in one.body.items() if key not in ("messages", "prompt")}
-        lines += ["", f"POST {one.url}", orjson.dumps(sent, option=orjson.OPT_INDENT_2, default=str).decode()]
+        lines += [
+            "",
+            f"POST {one.url}" if one.url else "as a line of a batch:",
+            orjson.dumps(sent, option=orjson.OPT_INDENT_2, default=str).decode(),
+        ]
     if one.fault:
         lines += ["", f"cannot be asked: {one.fault}" if one.output is None else f"failed: {one.fault}"]
     for row in one.output or ():

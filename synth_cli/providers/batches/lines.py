@@ -97,10 +97,14 @@ def result(line: bytes, *, now: float, secrets: tuple[str, ...] = ()) -> BatchRe
         status = response.get("status_code")
         status = status if type(status) is int else 200
         body = response.get("body", response)
-        if 200 <= status < 300 and not error:
-            return BatchResult(id, read(protocol, _bytes(body), now=now, secrets=secrets))
-        if status >= 300:
+        try:
             said = _bytes(body or {"error": error})
+        except orjson.JSONEncodeError as deep:
+            # more levels than can be written
+            return BatchResult(id, Exchange(fault=Fault(FaultKind.MALFORMED, f"the answer cannot be kept: {deep}")))
+        if 200 <= status < 300 and not error:
+            return BatchResult(id, read(protocol, said, now=now, secrets=secrets))
+        if status >= 300:
             fault = fault_of(status, {}, said, now=now, secrets=secrets)
             return BatchResult(id, Exchange(None, _unusable(protocol, said, secrets), fault))
     return BatchResult(id, Exchange(fault=error_fault(error, now=now, secrets=secrets)))
