@@ -290,7 +290,7 @@ class Job:
 
     def tasks(self) -> Iterator[Task]:
         rows = iter(range(self.rows))
-        while chunk := list(islice(rows, 4)):
+        while chunk := list(islice(rows, self.group + 1)):
             ids = [request(row).id for row in chunk]
             pending, histories = self.ledger.pending(ids), self.ledger.histories(ids)
             for row, id in zip(chunk, ids, strict=True):
@@ -356,9 +356,10 @@ class Job:
     def said(self) -> dict[int, str]:
         """Row → its answer, or why there is none."""
         said: dict[int, str] = {}
-        for row in range(self.rows):
-            id = request(row).id
-            stands = self.standing(row, self.ledger.histories([id]).get(id, NOTHING))
+        ids = [request(row).id for row in range(self.rows)]
+        histories = self.ledger.histories(ids)
+        for row, id in enumerate(ids):
+            stands = self.standing(row, histories.get(id, NOTHING))
             match stands:
                 case Answered():
                     said[row] = stands.value

@@ -190,10 +190,11 @@ def test_spools_live_as_long_as_their_round(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_dropped(tmp_path: Path) -> None:
-    """Its worksheet and half-written candidates go, what people may want to read stays."""
+    """Its worksheet, batches' files and half-written candidates go, what people may want to read stays."""
     folder = claimed(spec(tmp_path))
     run = folder.new_run(1, 0.0)
-    for name in ("worksheet.sqlite", "worksheet.sqlite-journal", "out.jsonl.partial", "out.jsonl", "failed.jsonl"):
+    gone = ("worksheet.sqlite", "worksheet.sqlite-journal", "out.jsonl.partial", "synth-job-0123456789ab.jsonl")
+    for name in (*gone, "out.jsonl", "failed.jsonl"):
         (run.path / name).touch()
     folder.drop_leftovers()
     assert sorted(path.name for path in run.path.iterdir()) == ["failed.jsonl", "out.jsonl"]
