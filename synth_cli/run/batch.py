@@ -111,7 +111,8 @@ async def _advance(
     desk: Desk, engine: BatchEngine, record: GroupRecord, stopped: asyncio.Event, *, again: bool
 ) -> Ending | None:
     """Once; `again`: over the whole input. Returns what ends the run."""
-    allowance = desk.allowance(record)
+    # what is announced of a batch is itself what holds its worst case
+    allowance = desk.allowance(lambda reserved: None)
     feed = desk.wired.feed() if again else None
     tasks: Iterator[Task] = iter(()) if feed is None else iter(feed)
     work = desk.work(tasks, record, allowance, outstanding=engine.outstanding)
@@ -124,8 +125,6 @@ async def _advance(
     if stopped.is_set():
         work.stop()
     await engine.advance(work, record)
-    if allowance is not None:
-        allowance.close()
     if work.ending is not None and work.ending.why == "budget" and engine.outstanding:
         # what the open batches do not use of what is held for them can still be spent
         return None

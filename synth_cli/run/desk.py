@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,8 +18,7 @@ from synth_cli.core.reply import Reply
 from synth_cli.core.request import Message
 from synth_cli.core.retry import RetryPolicy
 from synth_cli.core.state import Invalid
-from synth_cli.core.work import Ending, Rules, StepWork, Tally
-from synth_cli.engines.recording import GroupRecord
+from synth_cli.core.work import HOPELESS, Ending, Rules, StepWork, Tally
 from synth_cli.report.live import Display
 from synth_cli.run.halt import Halt
 from synth_cli.run.options import RunOptions
@@ -69,15 +69,10 @@ class Desk:
             outstanding=outstanding,
         )
 
-    def allowance(self, record: GroupRecord) -> Allowance | None:
-        """What is left of the round's budget; None where there is none."""
+    def allowance(self, announce: Callable[[Reserved], None]) -> Allowance | None:
+        """What is left of the round's budget; None where there is none. `announce` takes what may be in flight."""
         if self.wired.worst is None:
             return None
-
-        def announce(reserved: Reserved) -> None:
-            record.add(reserved)
-            record.flush()
-
         running = self.running
         limits = running.plan.limits
         spent_cost, spent_tokens = running.ledger.spent(running.round)
@@ -147,7 +142,8 @@ def rules_of(wired: Wired) -> Rules:
         price=wired.price,
         worst=wired.worst,
         stop_on_failure=wired.plan.step.on_failure == "stop",
-        hopeless_after=max(64, 2 * most) if most is not None else 64,
+        # batches are not asked so often that the first answers could tell
+        hopeless_after=sys.maxsize if wired.plan.engine == "batch" else max(HOPELESS, 2 * (most or 0)),
     )
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import AsyncExitStack
 
+from synth_cli.core.events import Reserved
 from synth_cli.core.pacing import PaceSettings
 from synth_cli.core.ports import Progress
 from synth_cli.core.work import Ending, StepWork
@@ -35,7 +36,12 @@ async def drive(desk: Desk, leave: AsyncExitStack) -> Asked:
     leave.push_async_callback(model.close)
     record = GroupRecord(running.ledger)
     leave.callback(record.flush)
-    allowance = desk.allowance(record)
+
+    def announce(reserved: Reserved) -> None:
+        record.add(reserved)
+        record.flush()
+
+    allowance = desk.allowance(announce)
     feed = wired.feed()
     work = desk.work(iter(feed), record, allowance)
     engine = OnlineEngine(model, pace_of(wired), clock=time.monotonic, chance=desk.chance)

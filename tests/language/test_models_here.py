@@ -183,7 +183,6 @@ LATER: list[tuple[dict[str, Any], str]] = [
     ({"output": {"format": "chat"}}, "output.format: chat"),
     ({"output": {"card": True}}, "output.card"),
     ({"output": {"push": {"repo": "me/data"}}}, "output.push"),
-    ({"engine": "batch"}, "the engine batch"),
     ({"engine": "vllm"}, "the engine vllm"),
     ({"model": {"name": "org/m", "backend": "vllm"}}, "the engine vllm"),
     ({"backend_params": {"distributed": {"workers": 2}}}, "backend_params.distributed"),
@@ -246,7 +245,7 @@ steps:
     ]
 
 
-@pytest.mark.parametrize("options", [("--no-wait",), ("--shard", "1/2")])
+@pytest.mark.parametrize("options", [("--shard", "1/2")])
 def test_options_that_are_not_in_this_version(desk: Desk, options: tuple[str, ...]) -> None:
     """Exit 2, nothing done."""
     told = desk.says({"model": "simulator", "prompt": "hi"}).run(*options)
