@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from synth_cli.errors import Interrupted
 from synth_cli.report.live import Display
 from synth_cli.run import online
+from synth_cli.run.again import again
 from synth_cli.run.desk import Asked, Desk
 from synth_cli.run.halt import Halt
 from synth_cli.run.running import Running
@@ -52,7 +53,7 @@ def ask(
         raise Interrupted(
             "left at once; what was answered is kept, what was in flight may be asked again",
             signum=halt.signum or signal.SIGINT,
-            hint=f"run again to go on: synth run {running.plan.loaded.path.name}",
+            hint=again(running.plan, running.options),
         ) from None
 
 

@@ -17,6 +17,8 @@ from synth_cli.core.work import Ending
 from synth_cli.engines.recording import GroupRecord
 from synth_cli.errors import SynthError, Unfinished, UsageError
 from synth_cli.report.live import Display
+from synth_cli.report.words import counted
+from synth_cli.run.again import command
 from synth_cli.run.asking import on_loop
 from synth_cli.run.batch import office_of, progress_of
 from synth_cli.run.desk import Asked, Desk
@@ -81,9 +83,9 @@ async def _cancel(desk: Desk) -> Cancelled:
 
 
 def _error(desk: Desk, ending: Ending | None, left: int) -> SynthError | None:
+    hint = f"look again: {command('cancel', desk.running.plan, desk.running.options)}"
     if ending is not None:
-        return ended_by(Asked(ending), desk.running.plan)
+        return ended_by(Asked(ending), hint)
     if not left:
         return None
-    name = desk.running.plan.loaded.path.name
-    return Unfinished(f"{left} not ended yet at the provider", hint=f"look again: synth cancel {name}")
+    return Unfinished(f"{counted(left, 'batch has', 'batches have')} not ended yet at the provider", hint=hint)

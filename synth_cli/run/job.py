@@ -15,6 +15,7 @@ from synth_cli.core.work import Ending
 from synth_cli.errors import AuthError, BelowFloor, BudgetReached, Interrupted, SynthError, Unfinished
 from synth_cli.report.figures import Report
 from synth_cli.report.live import Display
+from synth_cli.run.again import again
 from synth_cli.run.asking import ask
 from synth_cli.run.desk import Asked
 from synth_cli.run.finish import note_failures
@@ -53,8 +54,8 @@ def _advance(running: Running, environ: Mapping[str, str], display: Display) -> 
     with wire(running) as wired:
         try:
             asked = ask(wired, running, display, environ, chance=random.random)
-            error = ended_by(asked, running.plan)
-            with interrupting(again(running.plan)):
+            error = ended_by(asked, again(running.plan, running.options))
+            with interrupting(again(running.plan, running.options)):
                 if error is None:
                     verdict = finish(wired, running)
                     error = verdict.error
@@ -82,11 +83,6 @@ def closing(running: Running, code: int, now: float, *, part: bool) -> list[Fact
     return end
 
 
-def again(plan: Plan) -> str:
-    """What to do next when a run did not come to its end."""
-    return f"run again to go on: synth run {plan.loaded.path.name}"
-
-
 def code_of(error: SynthError | None) -> int:
     """The exit code that a run ends with."""
     if error is None:
@@ -94,8 +90,8 @@ def code_of(error: SynthError | None) -> int:
     return 128 + error.signum if isinstance(error, Interrupted) else error.exit_code
 
 
-def ended_by(asked: Asked, plan: Plan) -> SynthError | None:
-    """What stopped the asking, as the error that ends the run; None when all was asked."""
+def ended_by(asked: Asked, hint: str) -> SynthError | None:
+    """What stopped the asking, as the error that ends the run; None when all was asked. `hint` says how to go on."""
     ending: Ending | None = asked.ending
     if ending is None:
         return None
@@ -108,9 +104,9 @@ def ended_by(asked: Asked, plan: Plan) -> SynthError | None:
                 hint="raise the budget and run again, or publish what is answered with --no-calls",
             )
         case "deadline" | "pending":
-            return Unfinished(ending.message, hint=again(plan))
+            return Unfinished(ending.message, hint=hint)
         case "stopped":
-            return Interrupted("stopped; everything answered is kept", signum=asked.signum or 2, hint=again(plan))
+            return Interrupted("stopped; everything answered is kept", signum=asked.signum or 2, hint=hint)
         case "hopeless" | "on_failure":
             return BelowFloor(ending.message, hint="mend it and run again: what is answered stays answered")
         case _:

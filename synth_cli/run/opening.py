@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from synth_cli.core.rounds import Rounds
 from synth_cli.errors import UsageError
 from synth_cli.outputs.places import check
 from synth_cli.report.words import counted
+from synth_cli.run.again import command
 from synth_cli.run.journal import Journal
 from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
@@ -46,7 +47,7 @@ def opened(
             check(target, plan.folder)
     state = state_of(plan, options)
     with state.lock(), SqliteLedger(state.ledger_path) as ledger:
-        _check_batches(plan, ledger)
+        _check_batches(plan, options, ledger)
         notes = (*ledger.warnings, *roll_forward(ledger, plan))
         running = _open(plan, options, state, ledger, notes)
         try:
@@ -56,13 +57,14 @@ def opened(
             running.folder.worksheet_path.unlink(missing_ok=True)
 
 
-def _check_batches(plan: Plan, ledger: SqliteLedger) -> None:
+def _check_batches(plan: Plan, options: RunOptions, ledger: SqliteLedger) -> None:
     """Requests in open batches would be paid for twice if they were asked online."""
     pending = ledger.standing().pending
     if pending and plan.steps[0].engine != "batch":
+        batched = replace(options, sets=(*options.sets, "engine=batch"))
         raise UsageError(
             f"{counted(len(pending), 'batch is', 'batches are')} open, and this run would ask the same requests online",
-            hint=f"collect them first with engine: batch, or end them: synth cancel {plan.loaded.path.name}",
+            hint=f"collect them: {command('run', plan, batched)}; or end them: {command('cancel', plan, batched)}",
         )
 
 

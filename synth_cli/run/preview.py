@@ -22,6 +22,7 @@ from synth_cli.providers.clients import body
 from synth_cli.providers.http import AiohttpTransport
 from synth_cli.providers.resolve import Endpoint
 from synth_cli.report.live import Quiet
+from synth_cli.run.again import again
 from synth_cli.run.asking import ask
 from synth_cli.run.explain import known, scratch
 from synth_cli.run.feed import Feed
@@ -118,7 +119,7 @@ def _answers(
     with opened(path, options, environ) as running, wire(running) as wired:
         try:
             asked = ask(wired, running, Quiet(), environ, chance=random.random)
-            error = ended_by(asked, running.plan)
+            error = ended_by(asked, again(running.plan, options))
         except SynthError as raised:
             error = raised
         running.ledger.append(closing(running, code_of(error), time.time(), part=True))
