@@ -252,7 +252,7 @@ def test_options_that_are_not_in_this_version(desk: Desk, options: tuple[str, ..
     assert (told.code, told.err) == (2, f"synth: {options[0]}: not in this version yet\n")
 
 
-@pytest.mark.parametrize("command", ["cancel", "diff", "merge", "serve"])
+@pytest.mark.parametrize("command", ["diff", "merge", "serve"])
 def test_commands_that_are_not_in_this_version(desk: Desk, command: str) -> None:
     """Exit 2."""
     more = [str(desk.spec)] if command in ("diff", "merge") else []
