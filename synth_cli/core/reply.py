@@ -1,4 +1,4 @@
-"""What comes back: the bytes that a provider sent (`Answer`), what they say (`Reply`), or why there is none (`Fault`)."""
+"""What comes back: a provider's bytes (`Answer`), what they say (`Reply`), or why there is none (`Fault`)."""
 
 from __future__ import annotations
 
