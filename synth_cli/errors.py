@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Problem:
 class SynthError(Exception):
     """What ends a run with a message for people and an exit code for scripts."""
 
-    exit_code: ClassVar[int] = 70
+    exit_code: int = 70
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -93,10 +92,8 @@ class Unfinished(SynthError):
 
 
 class Interrupted(SynthError):
-    """`signum` 2 exits with 130, 15 with 143."""
-
-    exit_code = 130
+    """`signum` 2 exits with 130, 15 with 143, as a shell says it."""
 
     def __init__(self, message: str, *, signum: int, hint: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.signum = signum
+        self.exit_code = 128 + signum

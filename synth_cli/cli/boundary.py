@@ -11,7 +11,7 @@ from typing import NoReturn, ParamSpec
 
 import typer
 
-from synth_cli.errors import Interrupted, SpecError, SynthError
+from synth_cli.errors import SpecError, SynthError
 
 P = ParamSpec("P")
 BUG = 70
@@ -32,7 +32,7 @@ def _guard(command: Callable[[], int]) -> int:
         return command()
     except SynthError as error:
         say(error)
-        return exit_code(error)
+        return error.exit_code
     except KeyboardInterrupt:
         print("synth: interrupted", file=sys.stderr)
         return 130
@@ -44,11 +44,6 @@ def _guard(command: Callable[[], int]) -> int:
         traceback.print_exc()
         print("\nsynth: this is a bug in synth; nothing that was recorded is lost, run again to go on", file=sys.stderr)
         return BUG
-
-
-def exit_code(error: SynthError) -> int:
-    """130 or 143 for a signal, else the error's own."""
-    return 128 + error.signum if isinstance(error, Interrupted) else error.exit_code
 
 
 def say(error: SynthError) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from synth_cli.cli.boundary import exit_code, say
+from synth_cli.cli.boundary import say
 from synth_cli.cli.options import Profile, Sets, Simulate, SpecFile, StateDir
 
 
@@ -32,4 +32,4 @@ def cancel(
     if found.error is None:
         return 0
     say(found.error)
-    return exit_code(found.error)
+    return found.error.exit_code

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from synth_cli.cli.boundary import exit_code, say
+from synth_cli.cli.boundary import say
 from synth_cli.cli.options import Json, Limit, Profile, Sets, Simulate, SpecFile, StateDir
 from synth_cli.errors import UsageError
 
@@ -82,4 +82,4 @@ def run(
     elif ended.error is not None:
         # else the report has said it
         say(ended.error)
-    return 0 if ended.error is None else exit_code(ended.error)
+    return 0 if ended.error is None else ended.error.exit_code

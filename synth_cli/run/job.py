@@ -85,9 +85,7 @@ def closing(running: Running, code: int, now: float, *, part: bool) -> list[Fact
 
 def code_of(error: SynthError | None) -> int:
     """The exit code that a run ends with."""
-    if error is None:
-        return 0
-    return 128 + error.signum if isinstance(error, Interrupted) else error.exit_code
+    return 0 if error is None else error.exit_code
 
 
 def ended_by(asked: Asked, hint: str) -> SynthError | None:
