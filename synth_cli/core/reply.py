@@ -113,6 +113,9 @@ class Fault:
     retry_after: float | None = None
     """Seconds the server asked to wait before this request is sent again."""
 
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"
+
     @property
     def scope(self) -> Scope:
         return SCOPE[self.kind]

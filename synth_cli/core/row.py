@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from synth_cli.core.events import Replied
@@ -51,5 +51,5 @@ class Finished:
     rows: tuple[Mapping[str, Any], ...] = ()
     filtered: int = 0
     """Output rows that `keep_if` left out."""
-    failures: tuple[tuple[int, Fault | Invalid], ...] = field(default=())
+    failures: tuple[tuple[int, Fault | Invalid], ...] = ()
     """(sample, cause); one or more make the input row a failed one."""

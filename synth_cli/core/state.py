@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from synth_cli.core.events import Faulted, Outcome, Replied
@@ -24,6 +24,9 @@ class Invalid:
     kind: Literal["finish reason", "refusal", "schema", "choice", "regex", "grammar", "check", "empty"]
     reason: str
     retry: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.reason}"
 
 
 Verdict: TypeAlias = Valid | Invalid
@@ -92,7 +95,7 @@ class Failed:
     """Given up in this round."""
 
     cause: Fault | Invalid
-    history: History = field(default=NOTHING)
+    history: History = NOTHING
 
 
 Standing: TypeAlias = Answered | Unanswered | Failed

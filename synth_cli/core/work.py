@@ -19,6 +19,7 @@ from synth_cli.core.ports import Done, Exchange, Judge, Record, Task, Wait
 from synth_cli.core.reply import Fault, Reply
 from synth_cli.core.request import Message
 from synth_cli.core.retry import RetryPolicy, after
+from synth_cli.core.row import Row
 from synth_cli.core.state import Invalid, Valid
 
 HOPELESS = 64
@@ -207,11 +208,11 @@ class StepWork:
         if isinstance(verdict, Valid):
             tally.answered += 1
         elif verdict.retry and task.counted < self._rules.retry.max_retries:
-            tally.causes[f"{verdict.kind}: {verdict.reason}"] += 1
+            tally.causes[str(verdict)] += 1
             messages = self._rules.reask(task, reply, verdict) if self._rules.reask else task.messages
             self._again(task, now, counted=task.counted + 1, messages=messages)
         else:
-            self._fail(task, f"{verdict.kind}: {verdict.reason}")
+            self._fail(task, verdict)
 
     def _faulted(self, task: Task, exchange: Exchange, fault: Fault, *, now: float, at: float, latency: float) -> None:
         maybe = perhaps_paid(fault)
@@ -237,10 +238,10 @@ class StepWork:
         counted = task.counted + fault.counted
         delay = after(fault, counted, self._rules.retry, pace=self._pace, chance=self._chance())
         if delay is None:
-            self._fail(task, f"{fault.kind}: {fault.message}")
+            self._fail(task, fault)
         else:
             if fault.counted:
-                self.tally.causes[f"{fault.kind}: {fault.message}"] += 1
+                self.tally.causes[str(fault)] += 1
             self._again(task, now + delay, counted=counted, messages=task.messages)
 
     def _spend(self, task: Task, paid: float | None, tokens: int | None) -> tuple[float | None, int]:
@@ -259,8 +260,13 @@ class StepWork:
         )
         heappush(self._later, (due, next(self._order), following))
 
-    def _fail(self, task: Task, cause: str) -> None:
+    def _fail(self, task: Task, cause: Fault | Invalid) -> None:
         self.tally.failed += 1
-        self.tally.causes[cause] += 1
+        self.tally.causes[str(cause)] += 1
         if self._rules.stop_on_failure:
-            self._end(Ending("on_failure", f"row {task.context.row.index} failed, and on_failure is stop: {cause}"))
+            self._end(Ending("on_failure", stopped_by(task.context.row, cause)))
+
+
+def stopped_by(row: Row, cause: Fault | Invalid) -> str:
+    """What ends a run whose spec has `on_failure: stop`, in words."""
+    return f"row {row.index} failed, and on_failure is stop: {cause}"

@@ -234,7 +234,7 @@ class Shaper:
             "raw": reply and reply.raw,
         }
         if cause is not None:
-            about["error"] = f"{cause.kind}: {cause.message if isinstance(cause, Fault) else cause.reason}"
+            about["error"] = str(cause)
         if self._simulated:
             about["simulated"] = True
         return about

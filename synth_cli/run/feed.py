@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 from synth_cli.compile.requests import Drafter
@@ -12,6 +12,7 @@ from synth_cli.core.reply import Answer, Fault, Reply
 from synth_cli.core.request import Draft, Message, Request, identify
 from synth_cli.core.row import Context, Row
 from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, Unanswered, Verdict, standing
+from synth_cli.core.work import stopped_by
 from synth_cli.stores.worksheet import Worksheet
 
 CHUNK = 128
@@ -50,7 +51,7 @@ class Passed:
     failed: int = 0
     refused: int = 0
     """Rows that could not even be drafted."""
-    complete: bool = field(default=False)
+    complete: bool = False
     pending: int = 0
     """Requests in open batches."""
     stopped: str = ""
@@ -134,7 +135,7 @@ class Feed:
         if self._stopping:
             for position, (row, made) in enumerate(drafted):
                 if isinstance(made, Fault):
-                    self._refusal = _stop(row, made)
+                    self._refusal = stopped_by(row, made)
                     return drafted[: position + 1]
         return drafted
 
@@ -175,7 +176,7 @@ class Feed:
         if isinstance(stands, Failed):
             self.passed.failed += 1
             if self._stopping:
-                self.passed.stopped = _stop(context.row, stands.cause)
+                self.passed.stopped = stopped_by(context.row, stands.cause)
             return None
         return Task(
             request,
@@ -191,8 +192,3 @@ class Feed:
             return None
         reply = self._policy.read(stands.latest.answer)
         return self._policy.reask(request.messages, reply, stands.invalid)
-
-
-def _stop(row: Row, cause: Fault | Invalid) -> str:
-    reason = cause.message if isinstance(cause, Fault) else cause.reason
-    return f"row {row.index} failed, and on_failure is stop: {cause.kind}: {reason}"

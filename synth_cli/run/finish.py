@@ -114,7 +114,7 @@ class Second:
             "index": row.index,
             "sample": sampled.sample,
             "request_id": sampled.request_id.hex() or None,
-            "error": words(cause),
+            "error": str(cause),
             "messages": [_shortened(message) for message in self._messages(row, sampled.sample, None)],
             "attempts": attempts,
         }
@@ -125,10 +125,10 @@ class Second:
         if isinstance(outcome, Faulted):
             raw = outcome.answer.body.decode(errors="replace") if outcome.answer is not None else None
             fault = outcome.fault
-            return {**common, "error": words(fault), "status": fault.status, "raw": raw}
+            return {**common, "error": str(fault), "status": fault.status, "raw": raw}
         reply = self.policy.read(outcome.answer)
         verdict = self.policy.judge(Context(row, sample), reply)
-        error = words(verdict) if isinstance(verdict, Invalid) else None
+        error = str(verdict) if isinstance(verdict, Invalid) else None
         return {
             **common,
             "error": error,
@@ -171,11 +171,6 @@ def note_failures(second: Second, failed: Path, *, tried: bool) -> Counts:
     if not counts.failed:
         failed.unlink()
     return counts
-
-
-def words(cause: Fault | Invalid) -> str:
-    """A cause in one line."""
-    return f"{cause.kind}: {cause.message if isinstance(cause, Fault) else cause.reason}"
 
 
 def write(second: Second, sinks: Sequence[Sink], failed: Path) -> Counts:

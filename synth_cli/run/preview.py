@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from synth_cli.run.again import again
 from synth_cli.run.asking import ask
 from synth_cli.run.explain import known, scratch
 from synth_cli.run.feed import Feed
-from synth_cli.run.finish import words
 from synth_cli.run.job import closing, code_of, ended_by
 from synth_cli.run.opening import opened
 from synth_cli.run.options import RunOptions
@@ -84,10 +82,7 @@ def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[
         feed = Feed(step.name, source, drafter=drafter, worksheet=worksheet, ledger=ledger, policy=policy, only=only)
         requests = {row.index: request for request, row, sample, _ in feed.requests() if sample == 0}
         shown = _line_of(place) if step.engine == "batch" else _body_of(place)
-        return [
-            _look(row, fault, requests.get(row.index), shown)
-            for row, _, fault in islice(worksheet.rows(step.name), 10_000)
-        ]
+        return [_look(row, fault, requests.get(row.index), shown) for row, _, fault in worksheet.rows(step.name)]
 
 
 Shown = Callable[[Request], tuple[str, Mapping[str, Any]]]
@@ -106,7 +101,7 @@ def _line_of(place: Endpoint) -> Shown:
 
 def _look(row: Row, fault: Fault | None, request: Request | None, shown: Shown) -> Look:
     if request is None:
-        return Look(row, fault=words(fault) if fault is not None else "no request")
+        return Look(row, fault="no request" if fault is None else str(fault))
     where, sent = shown(request)
     return Look(row, request.id.hex(), where, request.messages, request.prompt, sent)
 
@@ -126,7 +121,7 @@ def _answers(
         if error is not None:
             raise error
         return {
-            row.index: (finished.rows, "; ".join(words(cause) for _, cause in finished.failures))
+            row.index: (finished.rows, "; ".join(str(cause) for _, cause in finished.failures))
             for row, _, finished in wired.second.rows()
         }
 
