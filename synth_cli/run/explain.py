@@ -22,7 +22,16 @@ from synth_cli.run.feed import Feed, Passed
 from synth_cli.run.opening import epoch_of, state_of
 from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
-from synth_cli.run.wire import available, input_rows, most_output, policy_of, price_in, price_of, simulated
+from synth_cli.run.wire import (
+    available,
+    given_length,
+    input_rows,
+    most_output,
+    policy_of,
+    price_in,
+    price_of,
+    simulated,
+)
 from synth_cli.stores.ledger import SqliteLedger
 from synth_cli.stores.memory import MemoryLedger
 from synth_cli.stores.worksheet import Worksheet
@@ -213,9 +222,9 @@ def _output(step: StepPlan, traffic: Traffic) -> tuple[Range, str]:
     if metered:
         mean = traffic.usage.output / metered
         return Range(0.8 * mean, 1.2 * mean), f"the {metered:,} answers in the ledger"
-    if "max_tokens" in step.terms.params or "max_completion_tokens" in step.terms.params or step.settings.max_tokens:
-        assert most is not None
-        return Range(min(LEAST_OUT, most), most), "max_tokens"
+    given = given_length(step)
+    if given is not None:
+        return Range(min(LEAST_OUT, given), given), "max_tokens"
     high = USUAL_OUT if most is None else min(USUAL_OUT, most)
     return Range(LEAST_OUT, high), f"{LEAST_OUT} to {high:,} tokens an answer, a guess: max_tokens is not set"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from synth_cli.compile.inputs import Tally, count_rows, known_columns, volatile
 from synth_cli.compile.inputs import read as read_input
@@ -207,12 +208,18 @@ def available(step: StepPlan, engine: str) -> bool:
 
 def most_output(step: StepPlan) -> int | None:
     """Most tokens of one answer: the spec's own limit, or the model's."""
-    for source in (step.terms.params, {"max_tokens": step.settings.max_tokens}):
-        for name in LENGTH_PARAMS:
-            given = source.get(name)
-            if isinstance(given, int):
-                return given
-    return max_output_tokens(step.terms.backend, step.terms.model)
+    return given_length(step) or max_output_tokens(step.terms.backend, step.terms.model)
+
+
+def given_length(step: StepPlan) -> int | None:
+    """Most tokens of one answer as the spec says it."""
+    return length_in(step.terms.params) or step.settings.max_tokens
+
+
+def length_in(params: Mapping[str, Any]) -> int | None:
+    """The length among sampling parameters; a fraction of a token is none."""
+    given = (params.get(name) for name in LENGTH_PARAMS)
+    return next((int(length) for length in given if isinstance(length, int | float) and length >= 1), None)
 
 
 def worst_of(step: StepPlan, paid: Price | None, limits: Limits) -> Worst | None:
@@ -236,7 +243,6 @@ def worst_of(step: StepPlan, paid: Price | None, limits: Limits) -> Worst | None
         )
 
     def worst(request: Request) -> tuple[float, int]:
-        own = next((request.terms.params[n] for n in LENGTH_PARAMS if n in request.terms.params), None)
-        return worst_case(request.input_bytes, own if isinstance(own, int) else most, paid)
+        return worst_case(request.input_bytes, length_in(request.terms.params) or most, paid)
 
     return worst

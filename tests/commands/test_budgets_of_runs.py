@@ -163,6 +163,24 @@ def test_plan_says_when_a_budget_makes_a_run_slow(tmp_path: Path) -> None:
     assert "worst case" not in quick
 
 
+@pytest.mark.parametrize(
+    ("length", "basis"),
+    [
+        ("max_tokens: 40", "out 32-80 (max_tokens)"),
+        ("max_output_tokens: 40", "out 32-80 (max_tokens)"),
+        ("max_tokens: 4e1", "out 32-80 (max_tokens)"),
+        ("max_tokens: many", "a guess: max_tokens is not set"),
+    ],
+)
+def test_plan_reads_a_length_however_it_is_written(tmp_path: Path, length: str, basis: str) -> None:
+    """Each name of it and a number with an exponent count; what is no number is the provider's to refuse."""
+    made = spec("http://127.0.0.1:9/v1", input={"count": 2}, prompt="Hi {{ index }}.")
+    path = write(tmp_path, made)
+    called = synth("plan", path, "--set", f"generation_params={{{length}}}")
+    assert called.code == 0
+    assert basis in called.out
+
+
 @pytest.mark.parametrize("by", ["option", "spec"])
 def test_max_time_ends_a_run_with_75(tmp_path: Path, by: str) -> None:
     """The deadline stops new requests, lets those in flight settle, and the next run goes on."""
