@@ -16,7 +16,8 @@ from synth_cli.compile.requests import Drafter
 from synth_cli.core.cost import Price, cost, worst_case
 from synth_cli.core.figures import Traffic
 from synth_cli.core.reply import Usage
-from synth_cli.core.state import NOTHING, Answered, Failed, standing
+from synth_cli.core.row import Context
+from synth_cli.core.state import NOTHING, Answered, Failed
 from synth_cli.report.words import usd
 from synth_cli.run.feed import Feed, Passed
 from synth_cli.run.opening import epoch_of, state_of
@@ -121,17 +122,7 @@ def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> O
         feed = Feed(step.name, rows, drafter=drafter, worksheet=worksheet, ledger=ledger, policy=policy)
         count = Counted()
         for request, row, sample, history in feed.requests():
-            stands = (
-                standing(
-                    history,
-                    policy.judging(row, sample),
-                    policy.read,
-                    max_retries=policy.max_retries,
-                    retry_failed=policy.retry_failed,
-                )
-                if history is not NOTHING
-                else None
-            )
+            stands = None if history is NOTHING else policy.standing(history, Context(row, sample), asking=True)
             if request.id in feed.pending:
                 count.pending += 1
             elif isinstance(stands, Answered):

@@ -11,7 +11,7 @@ from synth_cli.core.ports import Judge, Ledger, Task
 from synth_cli.core.reply import Answer, Fault, Reply
 from synth_cli.core.request import Draft, Message, Request, identify
 from synth_cli.core.row import Context, Row
-from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, Unanswered, Verdict, standing
+from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, Standing, Unanswered, standing
 from synth_cli.core.work import stopped_by
 from synth_cli.stores.worksheet import Worksheet
 
@@ -35,10 +35,15 @@ class Policy:
     stop_on_failure: bool = False
     """The first row that is known to have failed ends the tasks; looking at all requests goes on."""
 
-    def judging(self, row: Row, sample: int) -> Callable[[Reply], Verdict]:
-        """The judge of one sample of one row."""
-        context = Context(row, sample)
-        return lambda reply: self.judge(context, reply)
+    def standing(self, history: History, context: Context, *, asking: bool) -> Standing:
+        """What is known of a request comes to this. `asking`: before it is asked, when `--retry-failed` has a say."""
+        return standing(
+            history,
+            lambda reply: self.judge(context, reply),
+            self.read,
+            max_retries=self.max_retries,
+            retry_failed=asking and self.retry_failed,
+        )
 
 
 @dataclass(slots=True)
@@ -162,14 +167,7 @@ class Feed:
     def _task(self, request: Request, context: Context, history: History) -> Task | None:
         if history is NOTHING:
             return Task(request, context)
-        policy = self._policy
-        stands = standing(
-            history,
-            policy.judging(context.row, context.sample),
-            policy.read,
-            max_retries=policy.max_retries,
-            retry_failed=policy.retry_failed,
-        )
+        stands = self._policy.standing(history, context, asking=True)
         if isinstance(stands, Answered):
             self.passed.answered += 1
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from synth_cli.core.events import Faulted, Outcome, Replied
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.request import Message
 from synth_cli.core.row import Context, Finished, Row, Sampled
-from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, Unanswered, standing
+from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, Unanswered
 from synth_cli.outputs.candidate import Sink
 from synth_cli.report.causes import Causes
 from synth_cli.responses.shape import Shaper
@@ -64,13 +65,9 @@ class Second:
 
     def rows(self) -> Iterator[tuple[Row, Sequence[Sampled], Finished]]:
         """Each input row in order with its samples and what they became."""
-        chunk: list[tuple[Row, Sequence[bytes], Fault | None]] = []
-        for one in self.worksheet.rows(self.step):
-            chunk.append(one)
-            if len(chunk) == CHUNK:
-                yield from self._chunk(chunk)
-                chunk = []
-        yield from self._chunk(chunk)
+        rows = self.worksheet.rows(self.step)
+        while chunk := list(islice(rows, CHUNK)):
+            yield from self._chunk(chunk)
 
     def _chunk(
         self, chunk: Sequence[tuple[Row, Sequence[bytes], Fault | None]]
@@ -84,8 +81,7 @@ class Second:
             yield row, sampled, self.shaper.finish(row, sampled)
 
     def _sampled(self, row: Row, sample: int, id: bytes, history: History) -> Sampled:
-        policy = self.policy
-        stands = standing(history, policy.judging(row, sample), policy.read, max_retries=policy.max_retries)
+        stands = self.policy.standing(history, Context(row, sample), asking=False)
         attempts = len(history.replies) + len(history.faults)
         if isinstance(stands, Answered):
             replied = stands.replied
@@ -144,8 +140,7 @@ class Second:
                 yield row, Sampled(b"", 0, cause=refused), refused
                 continue
             for sample, (id, history) in enumerate(zip(ids, self._histories(ids), strict=True)):
-                policy = self.policy
-                stands = standing(history, policy.judging(row, sample), policy.read, max_retries=policy.max_retries)
+                stands = self.policy.standing(history, Context(row, sample), asking=False)
                 cause: Fault | Invalid | None = None
                 if isinstance(stands, Failed):
                     cause = stands.cause
