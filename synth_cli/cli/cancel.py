@@ -26,7 +26,7 @@ def cancel(
     from synth_cli.run.show import display
 
     options = RunOptions(sets=tuple(sets or ()), profile=profile, simulate=simulate, state_dir=state_dir)
-    found = end(spec, options, environ=os.environ, display=display(quiet=False, simulate=simulate))
+    found = end(spec, options, environ=os.environ, display=display(options))
     asked = counted(found.asked, "batch", "batches")
     print(f"{asked} cancelled; {counted(found.kept, 'answer')} kept", file=sys.stderr)
     if found.error is None:

@@ -74,7 +74,7 @@ def run(
         max_time=max_time,
         state_dir=state_dir,
     )
-    ended = run_job(spec, options, environ=os.environ, display=display(quiet=quiet, simulate=simulate))
+    ended = run_job(spec, options, environ=os.environ, display=display(options, quiet=quiet))
     if json:
         sys.stdout.buffer.write(ended.json + b"\n")
     if not quiet:

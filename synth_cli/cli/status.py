@@ -18,7 +18,7 @@ def status(
 ) -> int:
     """Say where the job stands.
 
-    Nothing is asked and nothing is changed.
+    The provider is asked how open batches stand; the model is asked nothing, and nothing is changed.
     """
     from synth_cli.run.options import RunOptions
     from synth_cli.run.status import as_json, as_text, stand

@@ -40,7 +40,6 @@ class Drafter:
 
     def __init__(self, plan: StepPlan, folder: Path) -> None:
         step, templates = plan.step, plan.templates
-        self._plan = plan
         self._folder = folder
         self._samples = step.samples
         self._terms = plan.terms

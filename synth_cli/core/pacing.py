@@ -125,7 +125,6 @@ class Pacer:
         self._found_at_least = 0.0
         self._ordered = tuple(self._buckets.values())
         self._counts_tokens = any(bucket.kind != "requests" for bucket in self._ordered)
-        self._paused_at = now
         self._paused_until = now
         self._mean_output: float | None = None
         self._windowed = False
@@ -172,7 +171,6 @@ class Pacer:
 
     def pause(self, seconds: float, now: float) -> None:
         """Nothing leaves for `seconds` (at most a minute)."""
-        self._paused_at = now
         self._paused_until = max(self._paused_until, now + min(seconds, LONGEST_PAUSE))
 
     def learn(self, said: RateLimits, sent: float, now: float) -> None:

@@ -73,6 +73,7 @@ def exists(target: str, base: Path) -> bool:
     try:
         return bool(system.exists(remote))
     except Exception as error:
+        # a file system of fsspec has error classes of its own, which nobody can list
         raise _refusal(target, error) from error
 
 
@@ -124,6 +125,7 @@ def _upload(candidate: Path, target: str) -> None:
                 if system.exists(partial):
                     system.rm_file(partial)
     except Exception as error:
+        # as above
         raise _refusal(target, error) from error
     candidate.unlink()
 

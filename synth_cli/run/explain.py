@@ -251,14 +251,14 @@ def as_json(outlook: Outlook) -> bytes:
 
 def as_text(outlook: Outlook) -> str:
     """For people, a line a fact."""
-    known = f"{outlook.new:,} new, {outlook.answered:,} already answered, {outlook.failed_before:,} failed before"
+    stand = f"{outlook.new:,} new, {outlook.answered:,} already answered, {outlook.failed_before:,} failed before"
     if outlook.pending:
-        known += f", {outlook.pending:,} in open batches"
+        stand += f", {outlook.pending:,} in open batches"
     simulated_text = " (simulated)" if outlook.simulated else ""
     lines = [
         f"{outlook.name}: {outlook.model}, engine {outlook.engine}{simulated_text}",
         f"rows        {outlook.rows:,}" + (f" ({outlook.refused:,} cannot be asked)" if outlook.refused else ""),
-        f"requests    {outlook.requests:,}: {known}",
+        f"requests    {outlook.requests:,}: {stand}",
         f"tokens      in {_span(outlook.input_tokens)}, out {_span(outlook.output_tokens)} ({outlook.basis})",
         f"cost        {_money(outlook.cost)}",
         *_compared(outlook),

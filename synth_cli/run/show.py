@@ -19,7 +19,7 @@ from synth_cli.run.prepare import prepare
 from synth_cli.run.wire import simulated
 
 
-def display(*, quiet: bool, simulate: bool) -> Callable[[Plan], live.Display]:
+def display(options: RunOptions, *, quiet: bool = False) -> Callable[[Plan], live.Display]:
     """The display that suits stderr, once the plan is known."""
 
     def suited(plan: Plan) -> live.Display:
@@ -29,7 +29,7 @@ def display(*, quiet: bool, simulate: bool) -> Callable[[Plan], live.Display]:
             clock=time.monotonic,
             environ=os.environ,
             quiet=quiet,
-            simulated=simulated(plan.steps[0], RunOptions(simulate=simulate)),
+            simulated=simulated(plan.steps[0], options),
             unit="request",
         )
 

@@ -1,4 +1,4 @@
-"""`synth status`: where a job stands, from its ledger."""
+"""`synth status`: where a job stands, from its ledger and, of open batches, from the provider."""
 
 from __future__ import annotations
 
@@ -39,8 +39,11 @@ class Standing:
     last_closed: float | None = None
     answers: int = 0
     faults: int = 0
-    spent_usd: float = 0.0
+    spent_usd: float | None = 0.0
+    """None where no price is known."""
     spent_tokens: int = 0
+    unpriced: int = 0
+    """Answers of the round whose price is not known; the costs are without them."""
     running: str = ""
     previewed: bool = False
     """Rows were asked for a preview, and no run has come to an end yet."""
@@ -77,8 +80,9 @@ def stand(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> Sta
             last_closed=last.closed if last else None,
             answers=traffic.replies,
             faults=traffic.faulted,
-            spent_usd=cost,
+            spent_usd=None if traffic.known_cost is None else cost,
             spent_tokens=tokens,
+            unpriced=traffic.unpriced,
             running=str(holder) if holder is not None else "",
             previewed=not any((state.path / run.folder / "report.json").exists() for run in rounds.runs),
             folder=str(state.path / last.folder) if last else "",
@@ -94,12 +98,12 @@ def _survey(
     from synth_cli.run.asking import on_loop
     from synth_cli.run.batch import Office
 
-    known = tuple(
+    told = tuple(
         BatchStanding(pending.opening.key, "not asked", total=pending.opening.requests, at=pending.opening.at)
         for pending in ledger.standing().pending.values()
     )
     if plan.steps[0].engine != "batch":
-        return known, "the spec's engine is no longer batch"
+        return told, "the spec's engine is no longer batch"
 
     async def look() -> tuple[tuple[BatchStanding, ...], str]:
         async with AsyncExitStack() as leave:
@@ -109,7 +113,7 @@ def _survey(
     try:
         return on_loop(look())
     except SynthError as error:
-        return known, error.message
+        return told, error.message
 
 
 def as_json(standing: Standing) -> bytes:
@@ -133,7 +137,7 @@ def as_text(standing: Standing) -> str:
         f"{standing.name}: {now}",
         f"round       {standing.round} ({opened}), {counted(standing.runs, 'run')}",
         f"answers     {standing.answers:,} in this round, {counted(standing.faults, 'fault')}",
-        f"spent       ${standing.spent_usd:,.4f}, {standing.spent_tokens:,} tokens (what budgets count)",
+        f"spent       {_cost(standing)}, {standing.spent_tokens:,} tokens (what budgets count)",
     ]
     if standing.last_opened is not None:
         began = f"{datetime.fromtimestamp(standing.last_opened, UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -148,3 +152,10 @@ def as_text(standing: Standing) -> str:
     if standing.note:
         lines.append(f"note        {standing.note}")
     return "\n".join(lines) + "\n"
+
+
+def _cost(standing: Standing) -> str:
+    if standing.spent_usd is None:
+        return "cost unknown"
+    rest = f" + {counted(standing.unpriced, 'answer')} of unknown price" if standing.unpriced else ""
+    return f"${standing.spent_usd:,.4f}{rest}"

@@ -1,4 +1,4 @@
-"""A ledger that keeps nothing: for tests, and the plainest statement of what a ledger does."""
+"""A ledger that keeps nothing: for plans of jobs that have none yet, for tests, and to say plainly what one does."""
 
 from __future__ import annotations
 
