@@ -115,7 +115,8 @@ def portion(progress: Progress) -> str:
 
 
 def remaining(progress: Progress, pace: Pace) -> str:
-    if progress.total is None:
+    # batches answer all at once, when they please: no pace can be told from the last ones
+    if progress.total is None or progress.batches:
         return ""
     left = progress.total - done(progress)
     seconds = pace.seconds_for(left) if left > 0 else None
@@ -124,7 +125,7 @@ def remaining(progress: Progress, pace: Pace) -> str:
 
 def traffic(progress: Progress, pace: Pace, unit: str) -> list[str]:
     """Speed and trouble, only what there is."""
-    parts = [] if pace.rate is None else [f"{rate(pace.rate)} {unit}s/s"]
+    parts = [] if pace.rate is None or progress.batches else [f"{rate(pace.rate)} {unit}s/s"]
     parts.append(f"{number(progress.in_flight)} in flight")
     if progress.reused:
         parts.append(f"{number(progress.reused)} reused")

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 from rich.console import Console
 
-from synth_cli.core.ports import Progress
+from synth_cli.core.ports import BatchStanding, Progress
 from synth_cli.report.bar import Bar
-from synth_cli.report.live import Lines, Quiet, display
+from synth_cli.report.live import Lines, Quiet, display, sentence
+from synth_cli.report.pace import observe
 
 MIDWAY = Progress(
     total=1000,
@@ -146,3 +147,16 @@ def _break_off(bar: Bar) -> None:
     with bar:
         bar.update(MIDWAY)
         raise KeyboardInterrupt
+
+
+def test_batches_are_told_and_no_pace_is_made_of_them() -> None:
+    """They answer all at once after hours: how many are done is told, and no time that is left."""
+    batches = (
+        BatchStanding("one", "in_progress", 300, 0, 800),
+        BatchStanding("two", "ended", 800, 0, 800, outcome="collected"),
+    )
+    progress = Progress(total=1600, answered=800, in_flight=800, batches=batches)
+    pace = observe(observe(None, 0, 0.0), 800, 100.0)
+    assert sentence(progress, pace, "request") == (
+        "800/1,600 requests (50%), 800 in flight, 0 tokens in, 0 out, $0, 1m40s so far, 1 batch open: 300/800 done"
+    )
