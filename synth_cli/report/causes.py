@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -54,13 +54,13 @@ class Causes:
         self._counts: dict[tuple[str, str], int] = {}
         self._examples: dict[tuple[str, str], str] = {}
 
-    def add(self, cause: Fault | Invalid, times: int = 1) -> None:
+    def add(self, cause: Fault | Invalid) -> None:
         key = (what(cause), detail(cause))
         if key not in self._counts:
             if len(self._counts) >= MOST:
                 key = (OTHER, "")
             self._examples.setdefault(key, words(cause))
-        self._counts[key] = self._counts.get(key, 0) + times
+        self._counts[key] = self._counts.get(key, 0) + 1
 
     def ranked(self) -> tuple[Cause, ...]:
         """Commonest first; equally common ones by name."""
@@ -103,11 +103,3 @@ def words(cause: Fault | Invalid) -> str:
     """The cause's own words on one line."""
     said = CONTROL.sub(" ", cause.message if isinstance(cause, Fault) else cause.reason).strip()
     return said if len(said) <= EXAMPLE else said[: EXAMPLE - 1] + "…"
-
-
-def grouped(causes: Iterable[tuple[Fault | Invalid, int]]) -> tuple[Cause, ...]:
-    """Causes with how often each occurred, in classes."""
-    tally = Causes()
-    for cause, times in causes:
-        tally.add(cause, times)
-    return tally.ranked()

@@ -7,7 +7,7 @@ https://platform.claude.com/docs/en/api/creating-message-batches, …/retrieving
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -17,7 +17,7 @@ from synth_cli.simulator.anthropic import error_body, message_body, read_message
 from synth_cli.simulator.asked import Asked, Refused, body_of
 from synth_cli.simulator.batch import Batch, Dialect, Line, Stage, iso, token
 from synth_cli.simulator.batch_openai import known_batch
-from synth_cli.simulator.calls import Act, Sent, elsewhere, handler, lost, own_headers
+from synth_cli.simulator.calls import Act, Sent, base_of, elsewhere, handler, lost, own_headers
 from synth_cli.simulator.model import Choice
 from synth_cli.simulator.service import Endpoint, Handler, Routes, Service
 from synth_cli.simulator.shelf import INTERNAL
@@ -65,15 +65,10 @@ ANTHROPIC = Dialect(
 DIALECTS = frozenset({ANTHROPIC.name})
 
 
-def no_events(_asked: Sequence[Asked], _choices: Sequence[Choice], _content: int) -> Iterable[bytes]:
-    return ()  # a question read from this protocol is never streamed
-
-
 MESSAGES = Endpoint(
     "messages",
     read=lambda data: (read_message(body_of(data)),),
     whole=message_body,
-    events=no_events,
     error=error_body,
 )
 
@@ -122,10 +117,6 @@ def checked(requests: Any) -> Sequence[Mapping[str, Any]]:
             raise wrong(f"requests.{place}.custom_id: '{key}' is not unique in this batch")
         keys.add(key)
     return requests
-
-
-def base_of(request: web.BaseRequest) -> str:
-    return f"{request.scheme}://{request.host}"
 
 
 def page(items: Sequence[dict[str, Any]], query: Mapping[str, str]) -> bytes:

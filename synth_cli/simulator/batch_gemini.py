@@ -6,7 +6,7 @@ results, as the guide says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -71,10 +71,6 @@ GEMINI = Dialect(
     purpose=GEMINI_FILE,
 )
 DIALECTS = frozenset({GEMINI.name})
-
-
-def no_events(_asked: Sequence[Asked], _choices: Sequence[Choice], _content: int) -> Iterable[bytes]:
-    return ()  # a question read from this protocol is never streamed
 
 
 def operation(service: Service, batch: Batch) -> dict[str, Any]:
@@ -198,7 +194,6 @@ def models(service: Service) -> Handler:
             "generateContent",
             read=lambda data: (read_content(body_of(data), model),),
             whole=content_body,
-            events=no_events,
             error=error_body,
         )
         return await service.exchange(request, endpoint)

@@ -15,19 +15,14 @@ from aiohttp import BodyPartReader, web
 
 from synth_cli.simulator.asked import Asked, Refused, missing, read_chat, read_completions, wrong
 from synth_cli.simulator.batch import Batch, Dialect, Line, Problem, Stage
-from synth_cli.simulator.calls import own_headers
+from synth_cli.simulator.calls import PIECE, own_headers
 from synth_cli.simulator.model import Choice
 from synth_cli.simulator.service import Service
 from synth_cli.simulator.shelf import HIDDEN, StoredFile
 from synth_cli.simulator.wire import chat_body, completion_body
 
-PREFIXES = ("/v1", "/openai/v1", "/openai")
-"""OpenAI's; Groq's and Azure's newer one; Azure's older one."""
 ENDPOINTS = ("/chat/completions", "/completions")
 ENDPOINT_NAMES = frozenset({"/v1/chat/completions", "/v1/completions", *ENDPOINTS})
-MOST_FILES = 10_000
-FIELD_LIMIT = 1 << 16
-UPLOAD_PIECE = 1 << 18
 
 
 def is_chat(batch: Batch) -> bool:
@@ -227,7 +222,7 @@ async def upload(service: Service, request: web.BaseRequest, file_id: str) -> St
                 name = part.filename or name
                 token, target = service.shelf.open()
                 with target:
-                    while piece := await part.read_chunk(UPLOAD_PIECE):
+                    while piece := await part.read_chunk(PIECE):
                         target.write(piece)
             else:
                 fields[part.name or ""] = (await part.read()).decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 from aiohttp import web
 
-from synth_cli.simulator import batch_together
+from synth_cli.simulator import batch_openai, batch_together
 from synth_cli.simulator.asked import Refused, body_of
 from synth_cli.simulator.batch import ENDED, Stage
 from synth_cli.simulator.batch_openai import (
@@ -26,11 +26,8 @@ from synth_cli.simulator.service import Handler, Routes, Service
 
 PREFIXES = ("/v1", "/openai/v1", "/openai")
 """OpenAI's; Groq's and Azure's newer one; Azure's older one."""
-TOGETHERS = "/together/v1"
 MOST_FILES = 10_000
-OPENAIS = frozenset({OPENAI.name})
-THEIRS = frozenset({TOGETHER.name})
-BOTH = OPENAIS | THEIRS
+BOTH = batch_openai.DIALECTS | batch_together.DIALECTS
 
 
 def routes(service: Service) -> Routes:
@@ -38,7 +35,7 @@ def routes(service: Service) -> Routes:
     own = {**files(service), **batches(service)}
     theirs = {**own, **together(service)}
     found: dict[tuple[str, str], Handler] = {}
-    for prefix, acts in (*((prefix, own) for prefix in PREFIXES), (TOGETHERS, theirs)):
+    for prefix, acts in (*((prefix, own) for prefix in PREFIXES), (batch_together.PREFIX, theirs)):
         for (method, path), (name, act) in acts.items():
             found[method, prefix + path] = handler(service, name, act)
     return found
@@ -95,8 +92,8 @@ def batches(service: Service) -> dict[tuple[str, str], tuple[str, Act]]:
         return Sent(orjson.dumps(batch_shape(batch)), lost=lost(service, service.batches.settings_of(batch)))
 
     async def listed(request: web.BaseRequest) -> Sent:
-        found = [batch_shape(batch) for batch in service.batches.listed(OPENAIS)]
-        if not found and (theirs := service.batches.listed(THEIRS)):
+        found = [batch_shape(batch) for batch in service.batches.listed(batch_openai.DIALECTS)]
+        if not found and (theirs := service.batches.listed(batch_together.DIALECTS)):
             return Sent(orjson.dumps([job_shape(service, batch) for batch in theirs]))
         return Sent(page(found, request.query, limit=20, most=100))
 
@@ -136,7 +133,9 @@ def together(service: Service) -> dict[tuple[str, str], tuple[str, Act]]:
         return batch_together.create(service, body_of(await request.read()), request)
 
     async def listed(_request: web.BaseRequest) -> Sent:
-        return Sent(orjson.dumps([job_shape(service, batch) for batch in service.batches.listed(THEIRS)]))
+        return Sent(
+            orjson.dumps([job_shape(service, batch) for batch in service.batches.listed(batch_together.DIALECTS)])
+        )
 
     return {
         ("GET", "/files"): ("files.list", list_files),

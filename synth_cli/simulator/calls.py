@@ -127,5 +127,10 @@ def lost(service: Service, settings: Settings) -> bool:
     return Draw(mix(content ^ mix(settings.seed + (turn << 32)))).unit() < settings.batch_share_lost
 
 
+def base_of(request: web.BaseRequest) -> str:
+    """The server's own address, as the client wrote it."""
+    return f"{request.scheme}://{request.host}"
+
+
 def own_headers(request: web.BaseRequest) -> dict[str, str]:
     return {name: value for name, value in request.headers.items() if name.lower().startswith(HEADER)}

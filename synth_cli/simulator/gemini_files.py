@@ -14,7 +14,7 @@ from aiohttp import web
 
 from synth_cli.simulator.asked import Refused, body_of
 from synth_cli.simulator.batch import iso, token
-from synth_cli.simulator.calls import Act, Sent, elsewhere
+from synth_cli.simulator.calls import PIECE, Act, Sent, base_of, elsewhere
 from synth_cli.simulator.gemini import field
 from synth_cli.simulator.service import Service
 from synth_cli.simulator.shelf import GEMINI_FILE, StoredFile
@@ -22,7 +22,6 @@ from synth_cli.simulator.shelf import GEMINI_FILE, StoredFile
 VERSION = "/v1beta"
 KEPT = 48 * 3600.0
 """Uploaded files are gone after two days."""
-UPLOAD_PIECE = 1 << 18
 
 
 def file_shape(file: StoredFile, base: str) -> dict[str, Any]:
@@ -50,10 +49,6 @@ def known_file(service: Service, name: str) -> StoredFile:
         message = f"You do not have permission to access the File {name} or it may not exist."
         raise Refused(403, message)
     return file
-
-
-def base_of(request: web.BaseRequest) -> str:
-    return f"{request.scheme}://{request.host}"
 
 
 def page(items: Sequence[Any], query: Mapping[str, str], name: str, most: int) -> bytes:
@@ -103,7 +98,7 @@ def file_acts(service: Service) -> Mapping[tuple[str, str], tuple[str, Act]]:
             if request.headers.get("X-Goog-Upload-Offset", "0") != str(size):
                 raise Refused(400, f"The upload goes on at byte {size}.")
             with path.open("ab") as target:
-                async for piece in request.content.iter_chunked(UPLOAD_PIECE):
+                async for piece in request.content.iter_chunked(PIECE):
                     target.write(piece)
         if "finalize" not in command:
             return Sent(b"", headers=(("X-Goog-Upload-Status", "active"),))

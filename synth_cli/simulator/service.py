@@ -45,7 +45,8 @@ class Endpoint:
     name: str
     read: Callable[[bytes], Sequence[Asked]]
     whole: Callable[[Sequence[Asked], Sequence[Choice], int], bytes]
-    events: Callable[[Sequence[Asked], Sequence[Choice], int], Iterable[bytes]]
+    events: Callable[[Sequence[Asked], Sequence[Choice], int], Iterable[bytes]] = lambda asked, choices, content: ()
+    """Nothing where questions of the protocol are never read as wanting a stream."""
     error: Callable[[Refused], bytes] = Refused.body
 
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from synth_cli.spec.backend import BackendParams
 from synth_cli.spec.model import Spec, Step
 from synth_cli.spec.places import Where
 
@@ -83,7 +82,3 @@ def homes() -> Mapping[str, tuple[str, ...]]:
                 )
         level = deeper
     return {key: tuple(places) for key, places in found.items()}
-
-
-def params_keys() -> frozenset[str]:
-    return frozenset(keys_of(BackendParams))

@@ -1,8 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.state import Invalid
-from synth_cli.report.causes import FAULTS, MOST, OTHER, Cause, Causes, grouped
+from synth_cli.report.causes import FAULTS, MOST, OTHER, Cause, Causes
+
+
+def grouped(causes: Iterable[tuple[Fault | Invalid, int]]) -> tuple[Cause, ...]:
+    """Causes with how often each comes, in classes."""
+    tally = Causes()
+    for cause, times in causes:
+        for _ in range(times):
+            tally.add(cause)
+    return tally.ranked()
 
 
 def test_every_fault_has_a_class() -> None:
