@@ -128,3 +128,8 @@ class Fault:
     def counted(self) -> bool:
         """Whether it uses up one of `max_retries`. What stops the run is not the row's fault."""
         return self.scope != "run" and self.kind not in UNCOUNTED
+
+    @property
+    def refused(self) -> bool:
+        """Whether the provider read what was sent and said no: then nothing can have come of it."""
+        return self.status is not None and (self.scope != "attempt" or self.status == 429)

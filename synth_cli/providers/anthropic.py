@@ -20,7 +20,7 @@ import orjson
 
 from synth_cli.core.reply import Fault, Reply, Usage
 from synth_cli.core.request import Message, Request, Terms
-from synth_cli.providers.contents import document, image, object_of, plain, system_parts, texts
+from synth_cli.providers.contents import count, document, image, object_of, plain, system_parts, texts
 from synth_cli.providers.faults import fault_of
 from synth_cli.providers.lower import Lowered, Reading, instructed, lower, recursive, unions
 from synth_cli.providers.openai import BodyError, StatedError, chosen, shown, told
@@ -361,16 +361,11 @@ def _usage(usage: Mapping[str, Any]) -> Usage | None:
     """All input is the sum of three: `input_tokens` leaves out what the cache gave and what was written to it."""
     if usage.get("input_tokens") is None and usage.get("output_tokens") is None:
         return None
-    cached, written = _whole(usage, "cache_read_input_tokens"), _whole(usage, "cache_creation_input_tokens")
+    cached, written = count(usage, "cache_read_input_tokens"), count(usage, "cache_creation_input_tokens")
     details = usage.get("output_tokens_details")
-    reasoning = _whole(details, "thinking_tokens") if isinstance(details, Mapping) else 0
-    entered = _whole(usage, "input_tokens") + cached + written
-    return Usage(entered, _whole(usage, "output_tokens"), cached, written, reasoning)
-
-
-def _whole(mapping: Mapping[str, Any], name: str) -> int:
-    value = mapping.get(name)
-    return int(value) if isinstance(value, int | float) and 0 <= value < 1e15 else 0
+    reasoning = count(details, "thinking_tokens") if isinstance(details, Mapping) else 0
+    entered = count(usage, "input_tokens") + cached + written
+    return Usage(entered, count(usage, "output_tokens"), cached, written, reasoning)
 
 
 def error_fault(error: Any, *, now: float, secrets: tuple[str, ...] = ()) -> Fault:

@@ -9,18 +9,16 @@ import orjson
 
 from synth_cli.core.ports import Client, Exchange, HttpCall, Transport, TransportError
 from synth_cli.core.reply import Answer, Fault, FaultKind, Reply
-from synth_cli.core.request import Request, Terms
+from synth_cli.core.request import Request
 from synth_cli.providers import codecs, limits, sse
+from synth_cli.providers.encoders import Encoders
 from synth_cli.providers.faults import fault_of, masked
-from synth_cli.providers.openai import READERS, BodyError, Encoder, StatedError, encoder
+from synth_cli.providers.openai import READERS, BodyError, StatedError, encoder
 from synth_cli.providers.resolve import Endpoint
 from synth_cli.spec.secrets import SHORTEST, is_secret_header
 
 if TYPE_CHECKING:
     from synth_cli.providers.http import AiohttpTransport
-
-ENCODERS = 64
-"""Terms whose encoders are kept; more than that are a row's own (tools per row), each used once."""
 
 
 class HttpClient:
@@ -38,12 +36,10 @@ class HttpClient:
         self._chat, self._completion = endpoint.url(), endpoint.url(completion=True)
         self._dialect = limits.DIALECTS.get(endpoint.host.limits)
         self._secrets = secrets(endpoint)
-        self._encoders: dict[int, tuple[Terms, Encoder]] = {}
+        self._encoders = Encoders(lambda terms: encoder(terms, endpoint.host, stream=endpoint.stream))
 
     async def ask(self, request: Request) -> Exchange:
-        terms = request.terms
-        known = self._encoders.get(id(terms))
-        encode = known[1] if known is not None else self._encoder(terms)
+        encode = self._encoders.of(request.terms)
         call = HttpCall(
             "POST",
             self._completion if encode.completion else self._chat,
@@ -77,18 +73,7 @@ class HttpClient:
         return Exchange(reply, Answer(protocol, body), None, stated)
 
     def _unusable(self, protocol: str, body: bytes) -> Answer:
-        """A body that is kept only to be looked at: some servers repeat what they were sent, keys and all."""
-        for secret in self._secrets:
-            body = body.replace(secret.encode(), b"***")
-        return Answer(protocol, body)
-
-    def _encoder(self, terms: Terms) -> Encoder:
-        if len(self._encoders) >= ENCODERS:
-            self._encoders.clear()
-        made = encoder(terms, self._endpoint.host, stream=self._endpoint.stream)
-        # the terms are kept too: an id is only theirs while they live
-        self._encoders[id(terms)] = (terms, made)
-        return made
+        return Answer(protocol, codecs.without(body, self._secrets))
 
     async def close(self) -> None:
         """Closes the transport, if it is this client's own."""

@@ -25,7 +25,7 @@ def exchange(protocol: str, body: bytes, *, now: float, secrets: tuple[str, ...]
 
 
 def without(body: bytes, secrets: tuple[str, ...]) -> bytes:
-    """A body that is kept only to be looked at, without keys that a server repeated."""
+    """A body that is kept only to be looked at: some servers repeat what they were sent, keys and all."""
     for secret in secrets:
         body = body.replace(secret.encode(), b"***")
     return body

@@ -12,7 +12,7 @@ import orjson
 
 from synth_cli.core.depth import DEEPEST, too_deep
 from synth_cli.core.request import Message
-from synth_cli.providers.openai import BodyError, shown
+from synth_cli.providers.openai import BOUND, BodyError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,12 @@ def object_of(body: bytes) -> dict[str, Any]:
     if body.count(b"{") + body.count(b"[") > DEEPEST and too_deep(data, body.decode("utf-8", "replace")):
         raise BodyError(f"the answer is nested deeper than {DEEPEST} levels")
     return data
+
+
+def count(usage: Mapping[str, Any], name: str) -> int:
+    """A count of tokens; 0 for what cannot be one."""
+    value = usage.get(name)
+    return int(value) if isinstance(value, int | float) and 0 <= value < BOUND else 0
 
 
 def texts(blocks: Iterable[Mapping[str, Any]], kind: str, name: str) -> str | None:

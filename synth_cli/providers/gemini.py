@@ -21,7 +21,7 @@ import orjson
 
 from synth_cli.core.reply import Fault, FaultKind, Reply, Usage
 from synth_cli.core.request import Message, Request, Terms
-from synth_cli.providers.contents import Source, document, image, object_of, system_parts
+from synth_cli.providers.contents import Source, count, document, image, object_of, system_parts
 from synth_cli.providers.faults import fault_of
 from synth_cli.providers.lower import Lowered, Reading, choice_schema, instructed, lower, recursive
 from synth_cli.providers.openai import BodyError, StatedError, chosen, shown
@@ -373,16 +373,11 @@ def _usage(usage: Mapping[str, Any]) -> Usage | None:
     """Thoughts are counted beside the candidates and charged as output; what tools gave is input."""
     if usage.get("promptTokenCount") is None and usage.get("totalTokenCount") is None:
         return None
-    entered = _whole(usage, "promptTokenCount") + _whole(usage, "toolUsePromptTokenCount")
-    left, thoughts = _whole(usage, "candidatesTokenCount"), _whole(usage, "thoughtsTokenCount")
+    entered = count(usage, "promptTokenCount") + count(usage, "toolUsePromptTokenCount")
+    left, thoughts = count(usage, "candidatesTokenCount"), count(usage, "thoughtsTokenCount")
     # some models count their thoughts among the candidates: the total tells
-    among = thoughts and entered + left == _whole(usage, "totalTokenCount")
-    return Usage(entered, left if among else left + thoughts, _whole(usage, "cachedContentTokenCount"), 0, thoughts)
-
-
-def _whole(mapping: Mapping[str, Any], name: str) -> int:
-    value = mapping.get(name)
-    return int(value) if isinstance(value, int | float) and 0 <= value < 1e15 else 0
+    among = thoughts and entered + left == count(usage, "totalTokenCount")
+    return Usage(entered, left if among else left + thoughts, count(usage, "cachedContentTokenCount"), 0, thoughts)
 
 
 def status_fault(status: Mapping[str, Any], *, now: float, secrets: tuple[str, ...] = ()) -> Fault:

@@ -92,20 +92,23 @@ def price(
 
     Where a tier has no price of its own, the standard one holds.
     """
+    if backend == "simulator":
+        return stated(Price(0.0, 0.0), in_mtok, out_mtok)
+    entry = _entry(backend, model)
+    found = ((_price(entry, f"_{tier}") if tier else None) or _price(entry, "")) if entry else None
+    return stated(found, in_mtok, out_mtok)
+
+
+def stated(found: Price | None, in_mtok: float | None, out_mtok: float | None) -> Price | None:
+    """What the user says (USD per million) over the table; None where half of it is known to neither."""
     if in_mtok is not None and out_mtok is not None:
         return Price(in_mtok / 1e6, out_mtok / 1e6)
-    if backend == "simulator":
-        return Price((in_mtok or 0.0) / 1e6, (out_mtok or 0.0) / 1e6)
-    entry = _entry(backend, model)
-    listed = ((_price(entry, f"_{tier}") if tier else None) or _price(entry, "")) if entry else None
-    if in_mtok is None and out_mtok is None:
-        return listed
-    if listed is None:
-        return None
+    if found is None or (in_mtok is None and out_mtok is None):
+        return found
     if in_mtok is not None:
-        return Price(in_mtok / 1e6, listed.output, reasoning=listed.reasoning)
+        return Price(in_mtok / 1e6, found.output, reasoning=found.reasoning)
     assert out_mtok is not None
-    return Price(listed.input, out_mtok / 1e6, listed.cached, listed.cache_write)
+    return Price(found.input, out_mtok / 1e6, found.cached, found.cache_write)
 
 
 def listed(backend: str, model: str, tier: Tier) -> bool:

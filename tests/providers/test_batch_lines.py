@@ -11,6 +11,7 @@ from synth_cli.core.ports import BatchResult
 from synth_cli.core.reply import Answer, FaultKind, Usage
 from synth_cli.core.request import Constraint, Terms
 from synth_cli.providers.batches import lines
+from synth_cli.providers.encoders import MOST
 from synth_cli.providers.hosts import HOSTS
 from synth_cli.providers.openai import CHAT, encoder
 
@@ -176,6 +177,6 @@ def test_the_model_can_be_left_to_the_job() -> None:
 def test_terms_of_each_row_do_not_pile_up() -> None:
     """Encoders are kept for a few terms only, and each line is that of its own terms."""
     writer = lines.Writer(HOSTS["openai"], lambda completion: "")
-    for number in range(lines.ENCODERS * 3):
+    for number in range(3 * MOST):
         asked = request(terms=Terms("openai", "m", params={"top_k": number}))
         assert orjson.loads(writer.line(asked))["body"]["top_k"] == number

@@ -10,7 +10,8 @@ import pytest
 from synth_cli.core.ports import Exchange, HttpAnswer, HttpCall, RateLimits, TransportError
 from synth_cli.core.reply import Answer, Fault, FaultKind, Reply
 from synth_cli.core.request import Request, Terms
-from synth_cli.providers.clients import ENCODERS, body, client, read
+from synth_cli.providers.clients import body, client, read
+from synth_cli.providers.encoders import MOST
 from synth_cli.providers.openai import BodyError
 from synth_cli.providers.resolve import resolve
 
@@ -89,7 +90,7 @@ def test_whatever_comes_is_an_exchange(answer: Any, kind: FaultKind, kept: bytes
 def test_terms_of_each_row_do_not_pile_up() -> None:
     """Tools per row make terms per row: each is sent rightly, few are kept."""
     wire = Wire()
-    tools = [({"type": "function", "function": {"name": f"f{n}"}},) for n in range(3 * ENCODERS)]
+    tools = [({"type": "function", "function": {"name": f"f{n}"}},) for n in range(3 * MOST)]
     _asked(wire, *(Request(b"", Terms("openai", "m", tools=tool), USER) for tool in tools))
     sent = [orjson.loads(call.body or b"")["tools"] for call in wire.calls]
     assert sent == [list(tool) for tool in tools]

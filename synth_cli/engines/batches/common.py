@@ -116,11 +116,6 @@ def fault_all(
     return count
 
 
-def refused(fault: Fault) -> bool:
-    """Whether nothing can have come of a submit that ended so: the provider read it and said no."""
-    return fault.status is not None and (fault.scope != "attempt" or fault.status == 429)
-
-
 def not_taken(fault: Fault, requests: int) -> Fault:
     """What a refusal of a whole file means for each of its requests: not one of them is known to be the reason."""
     if requests == 1:

@@ -15,7 +15,7 @@ from synth_cli.core.packing import Pack, Room
 from synth_cli.core.ports import BatchError, BatchStanding, Done, Exchange, Record, Task, Wait, Work
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.request import Message
-from synth_cli.engines.batches.common import Desk, fault_all, not_taken, refused
+from synth_cli.engines.batches.common import Desk, fault_all, not_taken
 
 BREATH: Final = 256
 """Requests packed in one go, before the display and signals have their turn."""
@@ -162,7 +162,7 @@ async def _turned_down(desk: Desk, work: Work, record: Record, opening: Opening,
     desk.stands(key, state="looked for", trouble=fault.message)
     if fault.scope == "run":
         work.fail(fault)
-    if not refused(fault):
+    if not fault.refused:
         return
     try:
         await desk.client.sweep(key)

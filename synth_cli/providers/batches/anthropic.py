@@ -52,7 +52,8 @@ from synth_cli.providers.batches.tickets import (
     unknown,
 )
 from synth_cli.providers.bodies import size
-from synth_cli.providers.clients import ENCODERS, secrets
+from synth_cli.providers.clients import secrets
+from synth_cli.providers.encoders import Encoders
 from synth_cli.providers.resolve import Endpoint
 
 ADDRESS = "https://api.anthropic.com"
@@ -78,7 +79,7 @@ class AnthropicBatches:
         self._clock = clock
         self._calls = Calls(transport, headers(endpoint), secrets(endpoint), min(endpoint.timeout, 120.0), clock)
         self._batches = root(endpoint.base_url) + "/v1/messages/batches"
-        self._encoders: dict[int, tuple[Terms, Encoder, bytes]] = {}
+        self._encoders = Encoders(_encoder)
         self._tags: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
 
@@ -87,17 +88,8 @@ class AnthropicBatches:
         return LIMITS
 
     def line(self, request: Request) -> bytes:
-        known = self._encoders.get(id(request.terms))
-        _, encode, head = known if known is not None else self._encoder(request.terms)
+        encode, head = self._encoders.of(request.terms)
         return b"%b%b%b%b}\n" % (_START, request.id.hex().encode(), head, encode.encode(request))
-
-    def _encoder(self, terms: Terms) -> tuple[Terms, Encoder, bytes]:
-        if len(self._encoders) >= ENCODERS:
-            self._encoders.clear()
-        made = encoder(terms)
-        # the terms are kept too: an id is only theirs while they live
-        found = self._encoders[id(terms)] = (terms, made, b'%b","params":' % mark(made.protocol).encode())
-        return found
 
     async def submit(self, key: str, file: Path, requests: int, metadata: Mapping[str, str]) -> Ticket:
         """Raises BatchError. There is no place for metadata."""
@@ -223,6 +215,12 @@ class AnthropicBatches:
 
     def _url(self, name: str, path: str = "") -> str:
         return f"{self._batches}/{quote(name, safe='')}{path}"
+
+
+def _encoder(terms: Terms) -> tuple[Encoder, bytes]:
+    """(encoder, what stands between id and body)."""
+    made = encoder(terms)
+    return made, b'%b","params":' % mark(made.protocol).encode()
 
 
 def result(line: bytes, *, now: float, secrets: tuple[str, ...] = ()) -> BatchResult | None:

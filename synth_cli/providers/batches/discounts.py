@@ -29,13 +29,7 @@ def batch_price(
 
     What the user gives (USD per million) is taken as it is: whoever knows the price knows what it is for.
     """
-    found = _known(backend, model) if in_mtok is None or out_mtok is None else None
-    if found is None or (in_mtok is None and out_mtok is None):
-        return found or prices.price(backend, model, in_mtok=in_mtok, out_mtok=out_mtok)
-    if in_mtok is not None:
-        return Price(in_mtok / 1e6, found.output, reasoning=found.reasoning)
-    assert out_mtok is not None
-    return Price(found.input, out_mtok / 1e6, found.cached, found.cache_write)
+    return prices.stated(_known(backend, model), in_mtok, out_mtok)
 
 
 def _known(backend: str, model: str) -> Price | None:

@@ -31,12 +31,12 @@ from synth_cli.providers.batches.tickets import (
     kept_until,
     missing,
     moment,
-    refused,
     text,
     unknown,
 )
 from synth_cli.providers.bodies import size
-from synth_cli.providers.clients import ENCODERS, secrets
+from synth_cli.providers.clients import secrets
+from synth_cli.providers.encoders import Encoders
 from synth_cli.providers.gemini import GENERATE, Encoder, encoder, status_fault
 from synth_cli.providers.resolve import Endpoint
 
@@ -75,24 +75,15 @@ class GeminiBatches:
         self._base = self._root + "/v1beta"
         name = endpoint.model if "/" in endpoint.model else f"models/{endpoint.model}"
         self._create = f"{self._base}/{quote(name)}:batchGenerateContent"
-        self._encoders: dict[int, tuple[Terms, Encoder, bytes]] = {}
+        self._encoders = Encoders(_encoder)
 
     @property
     def limits(self) -> BatchLimits:
         return LIMITS
 
     def line(self, request: Request) -> bytes:
-        known = self._encoders.get(id(request.terms))
-        _, encode, head = known if known is not None else self._encoder(request.terms)
+        encode, head = self._encoders.of(request.terms)
         return b"%b%b%b%b}\n" % (_START, request.id.hex().encode(), head, encode.encode(request))
-
-    def _encoder(self, terms: Terms) -> tuple[Terms, Encoder, bytes]:
-        if len(self._encoders) >= ENCODERS:
-            self._encoders.clear()
-        made = encoder(terms)
-        # the terms are kept too: an id is only theirs while they live
-        found = self._encoders[id(terms)] = (terms, made, mark(made.protocol).encode() + _BETWEEN)
-        return found
 
     async def submit(self, key: str, file: Path, requests: int, metadata: Mapping[str, str]) -> Ticket:
         """Raises BatchError. There is no place for metadata."""
@@ -103,7 +94,7 @@ class GeminiBatches:
         try:
             made = await self._made(orjson.dumps({"batch": {"displayName": key, "inputConfig": {"fileName": name}}}))
         except BatchError as error:
-            if refused(error.fault):
+            if error.fault.refused:
                 await self._calls.forget(f"{self._base}/{quote(name)}")
             raise
         return {**_ticket(made), "input_file": name}
@@ -251,6 +242,12 @@ class GeminiBatches:
 
     def _url(self, ticket: Ticket) -> str:
         return f"{self._base}/{quote(str(ticket['id']))}"
+
+
+def _encoder(terms: Terms) -> tuple[Encoder, bytes]:
+    """(encoder, what stands between id and body)."""
+    made = encoder(terms)
+    return made, mark(made.protocol).encode() + _BETWEEN
 
 
 def result_of(line: bytes, *, now: float, secrets: tuple[str, ...] = ()) -> BatchResult | None:

@@ -15,12 +15,11 @@ import orjson
 from synth_cli.core.ports import BatchResult, Exchange
 from synth_cli.core.reply import Answer, Fault, FaultKind
 from synth_cli.core.request import Request, Terms
-from synth_cli.providers.faults import fault_of, masked
+from synth_cli.providers.codecs import exchange, without
+from synth_cli.providers.encoders import Encoders
+from synth_cli.providers.faults import fault_of
 from synth_cli.providers.hosts import Host
-from synth_cli.providers.openai import CHAT, COMPLETION, READERS, BodyError, Encoder, StatedError, encoder
-
-ENCODERS = 64
-"""Terms whose encoders are kept; more than that are a row's own (tools per row), each used once."""
+from synth_cli.providers.openai import CHAT, COMPLETION, Encoder, encoder
 
 MARKS: Mapping[str, str] = {"choice": CHAT + ".choice", "tool": CHAT + ".tool", "completion": COMPLETION}
 """What stands behind a custom id's dash where the answer is not read as a plain chat: files outlive processes."""
@@ -46,31 +45,22 @@ class Writer:
 
     def __init__(self, host: Host, between: Callable[[bool], str], *, model: bool = True) -> None:
         self._host, self._between, self._model = host, between, model
-        self._encoders: dict[int, tuple[Terms, Encoder, bytes, bytes]] = {}
+        self._encoders = Encoders(self._encoder)
 
     def line(self, request: Request) -> bytes:
         """Ends in a newline."""
-        known = self._encoders.get(id(request.terms))
-        _, encode, head, model = known if known is not None else self._encoder(request.terms)
+        encode, head, model = self._encoders.of(request.terms)
         body = encode.encode(request)
         if model:
             body = b"{" + body.removeprefix(model)
         return b'{"custom_id":"%b%b%b}\n' % (request.id.hex().encode(), head, body)
 
-    def _encoder(self, terms: Terms) -> tuple[Terms, Encoder, bytes, bytes]:
-        if len(self._encoders) >= ENCODERS:
-            self._encoders.clear()
+    def _encoder(self, terms: Terms) -> tuple[Encoder, bytes, bytes]:
+        """(encoder, what stands between id and body, what a body begins with that does not name its model)."""
         made = encoder(terms, self._host)
         head = f'{_MARK.get(made.protocol, "")}",{self._between(made.completion)}"body":'.encode()
         model = b"" if self._model else b'{"model":%b,' % orjson.dumps(terms.model)
-        # the terms are kept too: an id is only theirs while they live
-        found = self._encoders[id(terms)] = (terms, made, head, model)
-        return found
-
-
-def custom_id(id: bytes, protocol: str) -> str:
-    """The id in hex, and how the answer is to be read where that is not the usual way."""
-    return id.hex() + _MARK.get(protocol, "")
+        return made, head, model
 
 
 def read_id(custom: str) -> tuple[str, str]:
@@ -103,22 +93,11 @@ def result(line: bytes, *, now: float, secrets: tuple[str, ...] = ()) -> BatchRe
             # more levels than can be written
             return BatchResult(id, Exchange(fault=Fault(FaultKind.MALFORMED, f"the answer cannot be kept: {deep}")))
         if 200 <= status < 300 and not error:
-            return BatchResult(id, read(protocol, said, now=now, secrets=secrets))
+            return BatchResult(id, exchange(protocol, said, now=now, secrets=secrets))
         if status >= 300:
             fault = fault_of(status, {}, said, now=now, secrets=secrets)
-            return BatchResult(id, Exchange(None, _unusable(protocol, said, secrets), fault))
+            return BatchResult(id, Exchange(None, Answer(protocol, without(said, secrets)), fault))
     return BatchResult(id, Exchange(fault=error_fault(error, now=now, secrets=secrets)))
-
-
-def read(protocol: str, body: bytes, *, now: float, secrets: tuple[str, ...] = ()) -> Exchange:
-    """A body that came with a status of success."""
-    try:
-        return Exchange(READERS[protocol](body), Answer(protocol, body))
-    except StatedError:
-        return Exchange(None, _unusable(protocol, body, secrets), fault_of(200, {}, body, now=now, secrets=secrets))
-    except BodyError as error:
-        fault = Fault(FaultKind.MALFORMED, masked(str(error), secrets))
-        return Exchange(None, _unusable(protocol, body, secrets), fault)
 
 
 def error_fault(error: Any, *, now: float, secrets: tuple[str, ...] = ()) -> Fault:
@@ -136,15 +115,13 @@ def error_fault(error: Any, *, now: float, secrets: tuple[str, ...] = ()) -> Fau
 def _broken(line: bytes) -> BatchResult:
     match = _ID.search(line)
     id = read_id(match[1].decode("utf-8", "replace"))[0] if match else ""
+    return BatchResult(id, Exchange(fault=broken(line)))
+
+
+def broken(line: bytes) -> Fault:
+    """What is recorded for a line that cannot be read."""
     shown = " ".join(line[:80].decode("utf-8", "replace").split())
-    return BatchResult(id, Exchange(fault=Fault(FaultKind.MALFORMED, f"a broken line in the batch's results: {shown}")))
-
-
-def _unusable(protocol: str, body: bytes, secrets: tuple[str, ...]) -> Answer:
-    """A body that is kept only to be looked at, without keys that a server repeated."""
-    for secret in secrets:
-        body = body.replace(secret.encode(), b"***")
-    return Answer(protocol, body)
+    return Fault(FaultKind.MALFORMED, f"a broken line in the batch's results: {shown}")
 
 
 def _bytes(body: Any) -> bytes:

@@ -13,6 +13,7 @@ import orjson
 
 from synth_cli.core.ports import BatchResult, Exchange
 from synth_cli.core.reply import Fault, FaultKind
+from synth_cli.providers.batches import lines
 from synth_cli.providers.codecs import exchange
 
 _CUSTOM = re.compile(r"(?:(?P<tag>.*)-)?(?P<id>[0-9a-f]{32})(?:-(?P<mark>[a-z]+))?")
@@ -56,5 +57,4 @@ def broken(line: bytes, name: str) -> BatchResult:
     """A fault of the id that can still be seen in a broken line, in the field `name`."""
     match = re.search(rb'"%b"\s*:\s*"([^"\\]{1,128})"' % name.encode(), line)
     id = parted(match[1].decode("utf-8", "replace"), "")[1] if match else ""
-    shown = " ".join(line[:80].decode("utf-8", "replace").split())
-    return BatchResult(id, Exchange(fault=Fault(FaultKind.MALFORMED, f"a broken line in the batch's results: {shown}")))
+    return BatchResult(id, Exchange(fault=lines.broken(line)))

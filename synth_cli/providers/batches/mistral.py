@@ -30,7 +30,6 @@ from synth_cli.providers.batches.tickets import (
     labels,
     missing,
     moment,
-    refused,
     text,
     unknown,
 )
@@ -87,7 +86,7 @@ class MistralBatches:
         try:
             return _ticket(await self._calls.post(f"{self._base}/batch/jobs", body))
         except BatchError as error:
-            if refused(error.fault):
+            if error.fault.refused:
                 await self._calls.forget(self._file(file_id))
             raise
 

@@ -32,7 +32,6 @@ from synth_cli.providers.batches.tickets import (
     labels,
     missing,
     moment,
-    refused,
     text,
     unknown,
 )
@@ -114,7 +113,7 @@ class OpenaiBatches:
         try:
             made = await self._calls.post(self._url("/batches"), body)
         except BatchError as error:
-            if refused(error.fault):
+            if error.fault.refused:
                 await self._calls.forget(self._file(file_id))
             raise
         return _ticket(_batch(made))

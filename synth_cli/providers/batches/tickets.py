@@ -52,11 +52,6 @@ def kept_until(ticket: Ticket) -> float:
     return at + LAG if isinstance(at, int | float) else math.inf
 
 
-def refused(fault: Fault) -> bool:
-    """Whether nothing can have come of a submit that ended so."""
-    return fault.status is not None and (fault.scope != "attempt" or fault.status == 429)
-
-
 def unknown(ticket: Ticket, now: float) -> BatchLook:
     """A batch that the provider does not know. Raises BatchError as long as that may be a mistake of ours."""
     at = ticket.get("created_at")
