@@ -95,8 +95,11 @@ class Report:
 
     @property
     def rows_per_second(self) -> float | None:
-        """Input rows / seconds of the run; None where there are none of either."""
-        return self.rows.read / self.seconds if self.rows.read and self.seconds else None
+        """Input rows / seconds of the run; None where there are none of either, or not all were gone through."""
+        rows = self.rows
+        # of a run that ended before rows were made, `read` is only how far the input was read
+        made = rows.out or rows.filtered or rows.failed == rows.read
+        return rows.read / self.seconds if rows.read and self.seconds and made and not rows.unasked else None
 
     @property
     def rate_limited(self) -> int:

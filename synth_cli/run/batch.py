@@ -16,7 +16,7 @@ from synth_cli.engines.recording import GroupRecord
 from synth_cli.providers.batches import batch_client
 from synth_cli.providers.http import AiohttpTransport
 from synth_cli.report.words import counted
-from synth_cli.run.desk import Asked, Desk, deadline_of, simulator
+from synth_cli.run.desk import Asked, Desk, deadline_of, simulator, surroundings
 from synth_cli.run.options import RunOptions
 from synth_cli.run.running import Running
 from synth_cli.run.wire import Wired, endpoint, price_of, simulated
@@ -48,7 +48,7 @@ class Office:
         url = await simulator(
             step, self.options, leave, batch_seconds=SIMULATED_SECONDS, folder=str(root / "simulator")
         )
-        transport = AiohttpTransport(environ=self.environ)
+        transport = AiohttpTransport(environ=surroundings(self.environ, url))
         leave.push_async_callback(transport.close)
         settings = step.settings
         place = endpoint(step, self.options, self.environ, url)

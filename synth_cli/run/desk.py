@@ -118,6 +118,11 @@ async def simulator(step: StepPlan, options: RunOptions, leave: AsyncExitStack, 
     return str(server.url)
 
 
+def surroundings(environ: Mapping[str, str], simulator_url: str | None) -> Mapping[str, str]:
+    """The variables that requests obey: no proxy stands between this process and the model that it simulates."""
+    return environ if simulator_url is None else {}
+
+
 def line(progress: Progress) -> str:
     """The progress as the log has it."""
     cost = "unknown" if progress.cost is None else f"${progress.cost:.4f}"

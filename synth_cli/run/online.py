@@ -14,7 +14,7 @@ from synth_cli.engines.online import OnlineEngine
 from synth_cli.engines.recording import GroupRecord
 from synth_cli.providers.clients import client
 from synth_cli.providers.http import AiohttpTransport
-from synth_cli.run.desk import Asked, Desk, simulator
+from synth_cli.run.desk import Asked, Desk, simulator, surroundings
 from synth_cli.run.feed import Feed
 from synth_cli.run.wire import Wired, endpoint
 
@@ -30,7 +30,7 @@ async def drive(desk: Desk, leave: AsyncExitStack) -> Asked:
     place = endpoint(wired.plan, running.options, desk.environ, url)
     transport = None
     if not place.host.litellm:
-        transport = AiohttpTransport(environ=desk.environ)
+        transport = AiohttpTransport(environ=surroundings(desk.environ, url))
         leave.push_async_callback(transport.close)
     model = client(place, transport)
     leave.push_async_callback(model.close)

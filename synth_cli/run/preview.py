@@ -40,6 +40,8 @@ class Look:
 
     row: Row
     request_id: str = ""
+    way: str = ""
+    """How the body goes out: where it is posted to, or into what it is put."""
     url: str = ""
     messages: Sequence[Mapping[str, Any]] = ()
     prompt: str | None = None
@@ -85,25 +87,33 @@ def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[
         return [_look(row, fault, requests.get(row.index), shown) for row, _, fault in worksheet.rows(step.name)]
 
 
-Shown = Callable[[Request], tuple[str, Mapping[str, Any]]]
-"""Where a request goes (empty: into a batch), and as what."""
+Shown = Callable[[Request], tuple[str, str, Mapping[str, Any]]]
+"""How a request goes out, its address where it is posted by us, and as what."""
 
 
 def _body_of(place: Endpoint) -> Shown:
-    return lambda request: (place.url(completion=request.terms.completion), body(place, request))
+    if place.host.litellm:
+        # it is LiteLLM that makes the provider's body of this, and knows its address
+        return lambda request: ("LiteLLM's arguments:", "", body(place, request))
+
+    def posted(request: Request) -> tuple[str, str, Mapping[str, Any]]:
+        url = place.url(completion=request.terms.completion)
+        return f"POST {url}", url, body(place, request)
+
+    return posted
 
 
 def _line_of(place: Endpoint) -> Shown:
     """A request of a batch is a line of a file."""
     client = batch_client(place, AiohttpTransport())
-    return lambda request: ("", orjson.loads(client.line(request)))
+    return lambda request: ("as a line of a batch:", "", orjson.loads(client.line(request)))
 
 
 def _look(row: Row, fault: Fault | None, request: Request | None, shown: Shown) -> Look:
     if request is None:
         return Look(row, fault="no request" if fault is None else str(fault))
-    where, sent = shown(request)
-    return Look(row, request.id.hex(), where, request.messages, request.prompt, sent)
+    way, url, sent = shown(request)
+    return Look(row, request.id.hex(), way, url, request.messages, request.prompt, sent)
 
 
 def _answers(
@@ -161,7 +171,7 @@ def _text(one: Look) -> str:
         sent = {key: value for key, value in one.body.items() if key not in ("messages", "prompt")}
         lines += [
             "",
-            f"POST {one.url}" if one.url else "as a line of a batch:",
+            one.way,
             orjson.dumps(sent, option=orjson.OPT_INDENT_2, default=str).decode(),
         ]
     if one.fault:

@@ -202,6 +202,15 @@ def test_preview_works_without_a_key(tmp_path: Path) -> None:
     assert synth("preview", path, "--run").code == 3
 
 
+def test_preview_of_a_request_that_litellm_makes(tmp_path: Path) -> None:
+    """What LiteLLM is given, and no address that it may not post to."""
+    path = write(tmp_path, {**HOT, "model": "cohere/command-r", "input": {"count": 1}})
+    called, json = synth("preview", path), synth("preview", path, "--json").json
+    assert "LiteLLM's arguments:\n{" in called.out
+    assert "POST" not in called.out
+    assert json[0]["url"] is None
+
+
 def test_data_and_json_go_to_stdout_and_the_rest_to_stderr(tmp_path: Path) -> None:
     """`run` writes nothing to stdout; with `--json` the report alone; with `--quiet` nothing at all."""
     path = write(tmp_path, HOT)
@@ -261,6 +270,16 @@ def test_status_before_while_and_after(tmp_path: Path) -> None:
     assert (before.code, before.out) == (0, "job: not run yet\n")
     assert after.out.startswith("job: finished\n")
     assert (json["answers"], json["runs"], json["last_exit_code"], json["round_open"]) == (3, 1, 0, False)
+
+
+def test_status_of_an_unknown_price_is_unknown(tmp_path: Path) -> None:
+    """Never $0 for want of a price."""
+    with serving() as server:
+        path = write(tmp_path, spec(server.url))
+        assert synth("run", path).code == 0
+        after, json = synth("status", path), synth("status", path, "--json").json
+    assert "\nspent       cost unknown, " in after.out
+    assert (json["spent_usd"], json["unpriced"]) == (None, 3)
 
 
 def test_status_after_a_preview_alone(tmp_path: Path) -> None:
@@ -412,6 +431,16 @@ def test_simulate_says_that_it_is_simulated(tmp_path: Path) -> None:
     row = rows(tmp_path / "job.jsonl")[0]
     assert row["_synth"]["simulated"] is True
     assert set(row) == {"index", "response", "_synth"}
+
+
+@pytest.mark.parametrize("engine", ["online", "batch"])
+def test_no_proxy_stands_before_the_simulated_model(tmp_path: Path, engine: str) -> None:
+    """Behind a company's proxy a first run works as anywhere, and nothing of it leaves the machine."""
+    once = {"engine": engine, "backend_params": {"max_retries": 0}}
+    path = write(tmp_path, {**HOT, "model": "openai/gpt-5-mini", **once})
+    proxy = "http://127.0.0.1:9"
+    called = synth("run", path, "--simulate", env={"HTTP_PROXY": proxy, "http_proxy": proxy, "ALL_PROXY": proxy})
+    assert (called.code, len(rows(tmp_path / "job.jsonl"))) == (0, 2)
 
 
 def test_the_simulator_gives_the_same_answers_again(tmp_path: Path) -> None:

@@ -383,3 +383,20 @@ def test_markdown_simulated() -> None:
         "",
         "SIMULATED · 2 rows in, 2 out · no cost · 1m12s → nothing published",
     ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "speed"),
+    [
+        (Rows(read=60, out=60), 6.0),
+        (Rows(read=60, filtered=60), 6.0),
+        (Rows(read=60, failed=60), 6.0),
+        (Rows(), None),
+        (Rows(read=60), None),
+        (Rows(read=60, failed=8), None),
+        (Rows(read=60, out=20, unasked=40), None),
+    ],
+)
+def test_rows_a_second_are_of_rows_that_were_gone_through(rows: Rows, speed: float | None) -> None:
+    """A run that ended early has read more rows than it made; that is no speed."""
+    assert replace(FULL, started=0.0, ended=10.0, rows=rows).rows_per_second == speed
