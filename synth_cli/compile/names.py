@@ -11,9 +11,8 @@ from synth_cli.errors import Problem
 from synth_cli.spec.hints import suggest
 from synth_cli.spec.load import Loaded
 from synth_cli.spec.places import Where
-from synth_cli.template import Template, TemplateError, Templates, TemplateSyntaxError, scope
+from synth_cli.template import AFTER, Template, TemplateError, Templates, TemplateSyntaxError, scope
 
-AFTER = frozenset({"response", "item", "reply"})
 REPLY = frozenset({"finish_reason", "reasoning", "model", "tool_calls", "logprobs", "usage", "cost", "messages", "raw"})
 METHODS = frozenset(name for name in dir(dict) if not name.startswith("_"))
 """`row.get('x')`, `item.items()`: whether such a member is called cannot be told here."""

@@ -16,10 +16,9 @@ from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.request import Constraint, Draft, Message, Terms
 from synth_cli.core.row import Row
 from synth_cli.spec.hints import NOT_PARAMS
-from synth_cli.spec.model import ChatMessage, Prompt
+from synth_cli.spec.model import OVERRIDE, ChatMessage, Prompt
 from synth_cli.template import Template, TemplateError, Templates, scope, text
 
-OVERRIDE = "generation_params"
 FORMATS: Mapping[str, tuple[str, str]] = {
     # (with a system prompt, without one), byte for byte what models of these families were trained on
     "none": ("{system}\n{user}", "{user}"),

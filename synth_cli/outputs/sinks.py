@@ -9,8 +9,7 @@ from uuid import uuid4
 from synth_cli.errors import UsageError
 from synth_cli.outputs.candidate import Sink
 from synth_cli.outputs.jsonl import JsonLines, gzip_packer, zstd_packer
-
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".csv")
+from synth_cli.spec.model import SUFFIXES
 
 
 def suffix_of(target: str) -> str | None:

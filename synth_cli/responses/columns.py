@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from synth_cli.spec.fields import fields_of, item_of
-from synth_cli.spec.model import Step
+from synth_cli.spec.model import OVERRIDE, Step
 from synth_cli.template import Templates, TemplateSyntaxError
-
-OVERRIDE = "generation_params"
-"""The input column of a row's own sampling parameters; it is for the model and goes no further."""
 
 
 def item_fields(step: Step, schema: Any) -> tuple[str, ...] | None:

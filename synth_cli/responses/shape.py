@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.row import Finished, Row, Sampled
 from synth_cli.core.state import Invalid
-from synth_cli.responses.columns import OVERRIDE, response_columns
+from synth_cli.responses.columns import response_columns
 from synth_cli.responses.parse import Parse, parsed
 from synth_cli.responses.view import reply_view, usage_view
 from synth_cli.spec.fields import fields_of
-from synth_cli.spec.model import Step
+from synth_cli.spec.model import OVERRIDE, Step
 from synth_cli.template import Scope, Template, TemplateError, Templates
 
 Made: TypeAlias = tuple[dict[str, Any], Mapping[str, Any]]

@@ -12,13 +12,13 @@ from synth_cli.compile.inputs.files import reads
 from synth_cli.compile.plan import Limits, Plan, absolute, plan, unsupported
 from synth_cli.errors import Problem, SpecError, UsageError
 from synth_cli.outputs.places import local_path
-from synth_cli.outputs.sinks import SUFFIXES, suffix_of
+from synth_cli.outputs.sinks import suffix_of
 from synth_cli.providers.resolve import provider_of
 from synth_cli.responses.columns import collisions, output_columns
 from synth_cli.run.options import RunOptions
 from synth_cli.run.wire import price_of, worst_of
 from synth_cli.spec.load import Loaded, in_order, inspect
-from synth_cli.spec.model import Input
+from synth_cli.spec.model import SUFFIXES, Input
 from synth_cli.spec.numbers import seconds
 
 ROOMS = Rooms(provider_of, output_columns, collisions)

@@ -142,6 +142,12 @@ class Step(StepKeys):
     function: StrictStr | None = Field(None, description="path.py:name of a python step.")
 
 
+SOURCES = ("path", "dataset", "rows", "count", "matrix", "sql")
+"""The keys of an input that say where its rows come from."""
+OVERRIDE = "generation_params"
+"""The input column of a row's own sampling parameters; it is for the model and goes no further."""
+
+
 class Input(Node):
     """Where rows come from: exactly one source, or none for one empty row."""
 
@@ -182,6 +188,10 @@ class Push(Node):
     repo: StrictStr = Field(description="owner/name.")
     private: StrictBool = Field(True, description="Whether the repository is private.")
     split: StrictStr = Field("train", description="The split to write.")
+
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".csv")
+"""What an output's name ends in, in any case of letters: it says the format."""
 
 
 class Output(Node):

@@ -13,15 +13,13 @@ from typing import Any
 
 from synth_cli.spec.hints import NOT_PARAMS, did_you_mean, mistyped_param
 from synth_cli.spec.keys import keys_of
-from synth_cli.spec.model import INHERITED, Step, StepKeys
+from synth_cli.spec.model import INHERITED, SOURCES, SUFFIXES, Step, StepKeys
 from synth_cli.spec.places import Finding, Where, dotted
 from synth_cli.spec.schema import SchemaError, schema_of
 
 CONSTRAINTS = ("schema", "choice", "regex", "grammar")
-SOURCES = ("path", "dataset", "rows", "count", "matrix", "sql")
 FORMATS = ("chat", "none", "chatml", "llama2", "zephyr")
 ROLES = ("system", "user", "assistant", "tool", "developer", "function")
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".csv")
 OF_TYPE: Mapping[str, frozenset[str]] = {
     "map": frozenset({"columns", "each", "carry", "keep_if"}),
     "sample": frozenset({"columns", "carry"}),
@@ -94,7 +92,7 @@ def _paths(path: Any) -> Iterator[Finding]:
         place = (*where, position) if several else where
         if not isinstance(each, str):
             continue
-        if not each.endswith(SUFFIXES):
+        if not each.lower().endswith(SUFFIXES):
             suffix = Path(each).suffix
             known = f"one of {', '.join(SUFFIXES)}"
             near = {".json": ".jsonl", ".pq": ".parquet", ".ndjson": ".jsonl", ".tsv": ".csv"}.get(suffix)

@@ -6,8 +6,17 @@ prompt.render(scope(row))                                  # raises TemplateErro
 """
 
 from synth_cli.template.errors import TemplateError, TemplateSyntaxError
-from synth_cli.template.scope import RESERVED, Scope, scope
+from synth_cli.template.scope import AFTER, Scope, scope
 from synth_cli.template.templates import Template, Templates
 from synth_cli.template.text import text
 
-__all__ = ["RESERVED", "Scope", "Template", "TemplateError", "TemplateSyntaxError", "Templates", "scope", "text"]
+__all__ = [
+    "AFTER",
+    "Scope",
+    "Template",
+    "TemplateError",
+    "TemplateSyntaxError",
+    "Templates",
+    "scope",
+    "text",
+]

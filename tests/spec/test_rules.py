@@ -115,3 +115,9 @@ def test_an_inherited_source_is_removed_with_null(tmp_path: Path) -> None:
     assert found.endswith(
         "'path' and 'count' exclude each other under 'input'; keep one; null removes an inherited one: path: null"
     )
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "A.JSONL.GZ", "a.Parquet"])
+def test_a_suffix_counts_in_any_case_of_letters(tmp_path: Path, name: str) -> None:
+    """As where the file is written."""
+    assert problems(tmp_path, f"{SMALL}output: {{path: {name}}}") == []

@@ -10,9 +10,7 @@ from typing import Any
 from synth_cli.compile.inputs import tables
 from synth_cli.compile.inputs.files import File, find, is_url, opened
 from synth_cli.compile.plain import plain
-from synth_cli.spec.model import Dataset, Input
-
-SOURCES = ("path", "dataset", "rows", "count", "matrix", "sql")
+from synth_cli.spec.model import SOURCES, Dataset, Input
 
 
 def named(source: Input | None) -> tuple[str, ...]:
