@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
@@ -31,8 +30,6 @@ def on_loop(main: Coroutine[Any, Any, T]) -> T:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    if sys.platform == "win32":
-        return asyncio.run(main)
     import uvloop
 
     return uvloop.run(main)

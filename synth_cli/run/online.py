@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import resource
 import time
 from contextlib import AsyncExitStack
 
@@ -69,10 +69,6 @@ def pace_of(wired: Wired) -> PaceSettings:
 
 def ceiling() -> int:
     """Most connections that this process may open, with some left for its files."""
-    if sys.platform == "win32":
-        return CEILING
-    import resource
-
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return CEILING if soft == resource.RLIM_INFINITY else max(1, min(CEILING, soft - SPARE_FILES))
 
