@@ -45,6 +45,10 @@ class _Connector(aiohttp.TCPConnector):
 
 def _fault(error: BaseException) -> Fault:
     """A connection that broke, in words that are text whatever the server sent."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
+        said = f"the certificate of {error.host} is not trusted: {why} (an authority of your own: SSL_CERT_FILE)"
+        return Fault(FaultKind.CONNECTION, said)
     # aiohttp says this of every address, whether TLS is spoken there or not
     words = str(error).replace(" ssl:default", "").encode(errors="replace").decode()
     return Fault(FaultKind.CONNECTION, words or type(error).__name__)

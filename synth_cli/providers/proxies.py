@@ -25,10 +25,15 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> 
 def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
     """Verifies servers, against SSL_CERT_FILE, REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE where one is set.
 
-    Raises OSError where that file cannot be read.
+    Raises OSError where that file cannot be read, naming the variable and the file.
     """
-    bundle = next((environ[name] for name in CA_VARIABLES if environ.get(name)), None)
-    context = ssl.create_default_context(cafile=bundle)
+    name = next((name for name in CA_VARIABLES if environ.get(name)), None)
+    try:
+        context = ssl.create_default_context(cafile=environ[name] if name else None)
+    except OSError as error:
+        # OpenSSL says neither which file nor that it holds no certificate
+        reason = error.strerror if isinstance(error, FileNotFoundError | PermissionError) else "no certificates in PEM"
+        raise OSError(f"{name}={environ[name]}: {reason}" if name else str(error)) from error
     context.set_alpn_protocols(["http/1.1"])
     return context
 
