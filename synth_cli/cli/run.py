@@ -23,7 +23,7 @@ def run(
     ] = None,
     simulate: Simulate = False,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Advance once and do not wait for batches; exit 75.")
+        bool, typer.Option("--no-wait", help="Advance once; with batches still open, exit 75 instead of waiting.")
     ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ask everything anew, once the last epoch is complete.")

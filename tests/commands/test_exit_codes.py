@@ -1,0 +1,35 @@
+"""Exit codes are what scripts read: those that README.md lists are those there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from synth_cli import errors
+from synth_cli.cli.boundary import BUG
+from synth_cli.errors import Interrupted, SynthError
+
+README = Path(__file__).parents[2] / "README.md"
+SIGNALS = {"Interrupted": "130/143"}
+
+
+def below(cls: type[SynthError]) -> Iterator[type[SynthError]]:
+    for each in cls.__subclasses__():
+        yield each
+        yield from below(each)
+
+
+def test_readme_lists_every_exit_code() -> None:
+    """The table of README.md has each class's code, success, both signals and a bug, and no other."""
+    table = README.read_text(encoding="utf-8").partition("| exit code | |\n|---|---|\n")[2].partition("\n\n")[0]
+    listed = {int(code) for row in table.splitlines() for code in row.split("|")[1].split(",")}
+    signals = {Interrupted("", signum=signum).exit_code for signum in (2, 15)}
+    codes = {cls.exit_code for cls in below(SynthError) if cls is not Interrupted}
+    assert (listed, signals) == ({0, BUG} | codes | signals, {130, 143})
+
+
+def test_the_tree_of_errors_is_as_drawn() -> None:
+    """Its docstring names every class with the code that it has."""
+    drawn = dict(re.findall(r"[├└]── (\w+) +([\d/]+)  ", errors.__doc__ or ""))
+    assert drawn == {cls.__name__: SIGNALS.get(cls.__name__, str(cls.exit_code)) for cls in below(SynthError)}
