@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from synth_cli.compile.tools import tools_of
 from synth_cli.core.request import Constraint, Terms
 from synth_cli.errors import Problem
+from synth_cli.spec.addresses import is_url
 from synth_cli.spec.backend import BackendParams
 from synth_cli.spec.load import Loaded
 from synth_cli.spec.model import Input, Model, Response, Step
@@ -101,7 +102,7 @@ def plan(loaded: Loaded, provider_of: ProviderOf, *, simulate: bool = False) -> 
 
 def absolute(path: str, folder: Path) -> str:
     """A path relative to the spec's folder; URLs as they are."""
-    return path if "://" in path else str(folder / path)
+    return path if is_url(path) else str(folder / path)
 
 
 def step_plan(step: Step, loaded: Loaded, provider_of: ProviderOf, *, simulate: bool) -> StepPlan:

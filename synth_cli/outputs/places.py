@@ -9,30 +9,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from synth_cli.errors import MissingExtra, SetupError, UsageError
+from synth_cli.errors import SetupError, UsageError
 from synth_cli.outputs.candidate import complaint, sync_folder
+from synth_cli.spec.addresses import is_url, missing_package
 
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "r2", "hf"})
 """There an upload appears whole or not at all by itself, folders are no things, and a move is a second copy."""
 _LOCAL = ("file://", "local://")
-_PACKAGES = {
-    "s3": "synth-cli[s3]",
-    "s3a": "synth-cli[s3]",
-    "gs": "synth-cli[gcs]",
-    "gcs": "synth-cli[gcs]",
-    "az": "adlfs",
-    "abfs": "adlfs",
-    "abfss": "adlfs",
-    "sftp": "paramiko",
-    "ssh": "paramiko",
-}
 
 
 def local_path(target: str, base: Path) -> Path | None:
     """The absolute path that a target means, links followed; None for a URL of another file system."""
     for scheme in _LOCAL:
         target = target.removeprefix(scheme)
-    return None if "://" in target else Path(os.path.realpath(base / Path(target).expanduser()))
+    return None if is_url(target) else Path(os.path.realpath(base / Path(target).expanduser()))
 
 
 def name_of(target: str | Path, base: Path) -> str:
@@ -138,8 +128,9 @@ def _file_system(target: str) -> tuple[Any, str, str]:
     try:
         system, remote = url_to_fs(target)
     except ImportError as error:
-        package = _PACKAGES.get(scheme, scheme)
-        raise MissingExtra(package, f"writing {shown(target)}", f"pip install '{package}'") from error
+        what = f"writing {shown(target)}"
+        hint = "install the package it names"
+        raise (missing_package(target, what) or SetupError(f"{what} is not possible: {error}", hint=hint)) from error
     except ValueError as error:
         raise UsageError(f"output '{shown(target)}': {error}") from error
     return system, remote, scheme

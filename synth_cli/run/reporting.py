@@ -14,6 +14,7 @@ from synth_cli.run.desk import Asked
 from synth_cli.run.publishing import Verdict, shown
 from synth_cli.run.running import Running
 from synth_cli.run.wire import Wired, simulated
+from synth_cli.spec.addresses import is_url
 from synth_cli.stores.folder import RunFolder
 
 LIBRARIES = ("aiohttp", "jinja2", "litellm", "orjson", "pydantic")
@@ -86,7 +87,7 @@ def outputs_of(running: Running, verdict: Verdict) -> tuple[Output, ...]:
 
 
 def _short(target: str) -> str:
-    return target if "://" in target else shown(Path(target))
+    return target if is_url(target) else shown(Path(target))
 
 
 def versions() -> dict[str, str]:

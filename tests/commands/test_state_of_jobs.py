@@ -209,7 +209,8 @@ def test_a_locked_job_is_exit_5_and_names_who_holds_it(tmp_path: Path) -> None:
             first.kill()
             first.communicate()
     assert second.code == 5
-    assert f"pid {first.pid}" in second.err or f"kill {first.pid}" in second.err
+    assert f"process {first.pid} on " in second.err
+    assert f"kill {first.pid}" in second.err
     assert looks == [0, 0]
     assert "running now" in status.out
 

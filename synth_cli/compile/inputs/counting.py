@@ -7,8 +7,9 @@ from math import prod
 from pathlib import Path
 
 from synth_cli.compile.inputs import tables
-from synth_cli.compile.inputs.files import File, find, is_url, opened
+from synth_cli.compile.inputs.files import File, find, opened
 from synth_cli.compile.inputs.sources import named, whole_file
+from synth_cli.spec.addresses import is_url
 from synth_cli.spec.model import Input
 
 LOOKED_AT = 100

@@ -15,19 +15,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any, cast
 
-from synth_cli.errors import MissingExtra, SetupError, UsageError
+from synth_cli.errors import SetupError, UsageError
+from synth_cli.spec.addresses import is_url, missing_package
 
 TABLES = ("csv", "tsv", "json", "jsonl", "ndjson")
 PACKED = ("gz", "zst")
 CHUNK = 1 << 17
-PACKAGES = {
-    "s3": ("s3fs", "pip install 'synth-cli[s3]'"),
-    "s3a": ("s3fs", "pip install 'synth-cli[s3]'"),
-    "gs": ("gcsfs", "pip install 'synth-cli[gcs]'"),
-    "gcs": ("gcsfs", "pip install 'synth-cli[gcs]'"),
-    "az": ("adlfs", "pip install adlfs"),
-    "abfs": ("adlfs", "pip install adlfs"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +64,6 @@ def kind_of(name: str) -> str:
     if last == "ndjson":
         return "jsonl"
     return last if last in TABLES or last == "parquet" else "file"
-
-
-def is_url(path: str) -> bool:
-    return "://" in path
 
 
 def find(path: str, folder: Path) -> list[File]:
@@ -194,10 +183,10 @@ def reaching(path: str) -> Iterator[None]:
             f"input.path: may not read {path}: {error}", hint="check its permissions, or your credentials"
         ) from None
     except ImportError as error:
-        package, install = PACKAGES.get(scheme, ("", ""))
-        if not package:
-            raise SetupError(f"input.path: cannot open {path}: {error}", hint="install the package it names") from None
-        raise MissingExtra(package, path, install) from None
+        hint = "install the package it names"
+        raise (
+            missing_package(path, path) or SetupError(f"input.path: cannot open {path}: {error}", hint=hint)
+        ) from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UsageError(f"{path}: not a whole .gz file ({error})", hint="fetch or pack it again") from None
     except OSError as error:

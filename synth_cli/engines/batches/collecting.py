@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from synth_cli.core.budget import perhaps_paid
-from synth_cli.core.cost import cost
+from synth_cli.core.cost import charged
 from synth_cli.core.events import Closed, Faulted, Opened, Opening, Replied
 from synth_cli.core.ports import BatchError, BatchLook, BatchResult, Exchange, Record
 from synth_cli.core.reply import Fault, FaultKind
@@ -162,9 +162,7 @@ def _fact(
         unpaid = not perhaps_paid(fault) or (fault.kind is FaultKind.MISSING and batch.look.outcome != "collected")
         spent, tokens = (0.0, 0) if unpaid else (share, share_tokens)
         return Faulted(id, step, attempt, fault, at, latency, answer, spent, tokens, key)
-    usage, paid = reply.usage, reply.cost
-    if paid is None and usage is not None and desk.settings.price is not None:
-        paid = cost(usage, desk.settings.price)
+    usage, paid = reply.usage, charged(reply, desk.settings.price)
     done.replies += 1
     if usage is not None:
         done.input_tokens += usage.input
@@ -226,8 +224,8 @@ def _without_result(desk: Desk, record: Record, batch: Batch, harvest: Harvest) 
             assert_never(fault.scope)
     if look.outcome == "failed" and len(batch.awaited) == len(batch.ids):
         desk.refuse(len(batch.ids))
-    charged = look.outcome == "collected" and perhaps_paid(fault)
-    share = batch.share if charged else (0.0, 0)
+    paid = look.outcome == "collected" and perhaps_paid(fault)
+    share = batch.share if paid else (0.0, 0)
     left = fault_all(desk, record, key, _left(batch), fault=fault, share=share)
     harvest.spent += left * share[0]
     harvest.tokens += left * share[1]
