@@ -240,11 +240,15 @@ class BatchResult:
 
 
 class BatchError(Exception):
-    """A batch call did not succeed; `fault` says why, and its scope what it ends (attempt: try at the next look)."""
+    """A batch call did not succeed; `fault` says why, and its scope what it ends (attempt: try at the next look).
 
-    def __init__(self, fault: Fault) -> None:
+    `made` is False where a submit came to its end before the call that makes the batch: there certainly is none.
+    """
+
+    def __init__(self, fault: Fault, *, made: bool = True) -> None:
         super().__init__(fault.message)
         self.fault = fault
+        self.made = made
 
 
 class BatchClient(Protocol):

@@ -101,7 +101,7 @@ async def drive(desk: Desk, leave: AsyncExitStack) -> Asked:
             if running.options.no_wait:
                 ending = Ending("pending", waiting(engine))
                 break
-            ending = await _pause(desk, stopped)
+            ending = await _pause(desk, stopped, engine.note)
             if ending is not None:
                 break
     return Asked(ending, tally_of(engine), desk.halt.signum)
@@ -133,8 +133,8 @@ async def _advance(
     return work.ending
 
 
-async def _pause(desk: Desk, stopped: asyncio.Event) -> Ending | None:
-    """Until the next look is due, somebody stops the run, or its time is over."""
+async def _pause(desk: Desk, stopped: asyncio.Event, note: str) -> Ending | None:
+    """Until the next look is due, somebody stops the run, or its time is over; `note` is the latest trouble."""
     interval = desk.wired.plan.settings.batch_check_interval
     wait = interval * (1 + JITTER * (2 * desk.chance() - 1))
     now = time.monotonic()
@@ -145,7 +145,8 @@ async def _pause(desk: Desk, stopped: asyncio.Event) -> Ending | None:
     try:
         await asyncio.wait_for(stopped.wait(), wait)
     except TimeoutError:
-        return Ending("deadline", "the time allowed for a run is over") if late else None
+        said = "the time allowed for a run is over"
+        return Ending("deadline", f"{said}; {note}" if note else said) if late else None
     return Ending("stopped")
 
 
@@ -154,7 +155,8 @@ def waiting(engine: BatchEngine) -> str:
     number = sum(standing.outcome is None for standing in engine.batches)
     if not number:
         return engine.note or "nothing could be submitted yet"
-    return f"{counted(number, 'batch', 'batches')} with {counted(engine.outstanding, 'request')} open at the provider"
+    said = f"{counted(number, 'batch', 'batches')} with {counted(engine.outstanding, 'request')} open at the provider"
+    return f"{said}; {engine.note}" if engine.note else said
 
 
 def tally_of(engine: BatchEngine) -> Tally:

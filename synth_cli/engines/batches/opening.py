@@ -136,7 +136,7 @@ async def submit(desk: Desk, work: Work, record: Record, bundle: Bundle) -> bool
         try:
             ticket = await desk.client.submit(key, path, len(ids), settings.metadata)
         except BatchError as error:
-            await _turned_down(desk, work, record, opening, error.fault)
+            await _turned_down(desk, work, record, opening, error)
             return False
         at = desk.time_of_day()
         record.add(Opened(key, ticket, at))
@@ -155,19 +155,19 @@ def _key(job: str, ids: list[bytes], at: float) -> str:
     return f"synth-{name}-{digest.hexdigest()}"
 
 
-async def _turned_down(desk: Desk, work: Work, record: Record, opening: Opening, fault: Fault) -> None:
+async def _turned_down(desk: Desk, work: Work, record: Record, opening: Opening, error: BatchError) -> None:
     """A submit that failed. Where it may have come through all the same, it is looked for before anything else."""
-    key = opening.key
+    key, fault = opening.key, error.fault
     desk.say(f"batch {key}: not submitted: {fault.message}")
     desk.stands(key, state="looked for", trouble=fault.message)
     if fault.scope == "run":
         work.fail(fault)
-    if not fault.refused:
+    if not fault.refused and (error.made or fault.status is None):
         return
     try:
         await desk.client.sweep(key)
-    except BatchError as error:
-        desk.log(f"batch {key}: what it uploaded could not be deleted: {error.fault.message}")
+    except BatchError as failed:
+        desk.log(f"batch {key}: what it uploaded could not be deleted: {failed.fault.message}")
         return
     if fault.scope == "row":
         desk.refuse(opening.requests)

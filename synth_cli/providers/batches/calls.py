@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,6 +29,15 @@ Read: TypeAlias = Callable[..., BatchResult | None]
 """A line, `now` and `secrets` → what the line says."""
 OPENAI: Read = lines.result
 ABSENT = frozenset({404, 405, 501})
+
+
+@contextmanager
+def preparing() -> Iterator[None]:
+    """What goes before the call that makes a batch: where it fails, there is no batch."""
+    try:
+        yield
+    except BatchError as error:
+        raise BatchError(error.fault, made=False) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.request import Request
 from synth_cli.errors import UsageError
 from synth_cli.providers.batches import lines
-from synth_cli.providers.batches.calls import Calls
+from synth_cli.providers.batches.calls import Calls, preparing
 from synth_cli.providers.batches.tickets import (
     Outcome,
     Ticket,
@@ -76,11 +76,12 @@ class FireworksBatches:
 
     async def submit(self, key: str, file: Path, requests: int, metadata: Mapping[str, str]) -> Ticket:
         """Raises BatchError."""
-        account, name = await self._home(), named(key)
-        dataset = {"displayName": key, "userUploaded": {}, "exampleCount": str(requests)}
-        await self._calls.post(f"{account}/datasets", {"datasetId": name, "dataset": dataset})
-        await self._calls.upload(f"{account}/datasets/{name}:upload", {}, file, filename(key))
-        await self._ready(f"{account}/datasets/{name}")
+        with preparing():
+            account, name = await self._home(), named(key)
+            dataset = {"displayName": key, "userUploaded": {}, "exampleCount": str(requests)}
+            await self._calls.post(f"{account}/datasets", {"datasetId": name, "dataset": dataset})
+            await self._calls.upload(f"{account}/datasets/{name}:upload", {}, file, filename(key))
+            await self._ready(f"{account}/datasets/{name}")
         path = account.partition("/v1/")[2]
         job = {
             "displayName": key,

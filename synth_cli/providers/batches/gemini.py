@@ -22,7 +22,7 @@ import orjson
 from synth_cli.core.ports import BatchError, BatchLimits, BatchLook, BatchResult, Exchange, FileTransport, HttpCall
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.request import Request, Terms
-from synth_cli.providers.batches.calls import UPLOAD_RATE, Calls
+from synth_cli.providers.batches.calls import UPLOAD_RATE, Calls, preparing
 from synth_cli.providers.batches.marks import answered, broken, mark, object_of, parted
 from synth_cli.providers.batches.tickets import (
     Outcome,
@@ -90,7 +90,8 @@ class GeminiBatches:
         if size((file,)) <= self._inline:
             body = b'{"batch":{"displayName":%b,"inputConfig":{"requests":{"requests":[%b]}}}}'
             return _ticket(await self._made(body % (orjson.dumps(key), b",".join(map(inlined, _lines(file))))))
-        name = await self._upload(key, file)
+        with preparing():
+            name = await self._upload(key, file)
         try:
             made = await self._made(orjson.dumps({"batch": {"displayName": key, "inputConfig": {"fileName": name}}}))
         except BatchError as error:

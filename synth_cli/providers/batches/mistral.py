@@ -18,7 +18,7 @@ from synth_cli.core.ports import BatchError, BatchLimits, BatchLook, BatchResult
 from synth_cli.core.request import Request
 from synth_cli.errors import UsageError
 from synth_cli.providers.batches import lines
-from synth_cli.providers.batches.calls import Calls
+from synth_cli.providers.batches.calls import Calls, preparing
 from synth_cli.providers.batches.tickets import (
     KEY,
     SLACK,
@@ -74,8 +74,9 @@ class MistralBatches:
 
     async def submit(self, key: str, file: Path, requests: int, metadata: Mapping[str, str]) -> Ticket:
         """Raises BatchError."""
-        uploaded = await self._calls.upload(f"{self._base}/files", {"purpose": "batch"}, file, filename(key))
-        file_id = text(uploaded, "id")
+        with preparing():
+            uploaded = await self._calls.upload(f"{self._base}/files", {"purpose": "batch"}, file, filename(key))
+            file_id = text(uploaded, "id")
         body = {
             "input_files": [file_id],
             "model": self._model,

@@ -20,7 +20,7 @@ from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.request import Request
 from synth_cli.errors import UsageError
 from synth_cli.providers.batches import lines
-from synth_cli.providers.batches.calls import Calls
+from synth_cli.providers.batches.calls import Calls, preparing
 from synth_cli.providers.batches.tickets import (
     KEY,
     SLACK,
@@ -102,9 +102,10 @@ class OpenaiBatches:
         fields = dict(self._variant.fields)
         if self._variant.name_field:
             fields[self._variant.name_field] = filename(key)
-        uploaded = await self._calls.upload(self._url(self._variant.upload), fields, file, filename(key))
-        file_id = text(uploaded, "id")
-        await self._ready(file_id, uploaded)
+        with preparing():
+            uploaded = await self._calls.upload(self._url(self._variant.upload), fields, file, filename(key))
+            file_id = text(uploaded, "id")
+            await self._ready(file_id, uploaded)
         body: dict[str, Any] = {"input_file_id": file_id, "endpoint": self._path(completion)}
         if self._variant.window:
             body["completion_window"] = self._window
