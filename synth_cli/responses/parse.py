@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.errors import UsageError
+from synth_cli.spec.imported import executed, module_name
 
 Parse: TypeAlias = Callable[[dict[str, Any], Any], Any]
 PYTHON = os.path.dirname(os.__file__)
 """Where Python's own modules are."""
+OURS = str(Path(__file__).parents[1])
 FORM = "path.py:function or package.module:function"
 
 
@@ -37,21 +37,12 @@ def load_parse(reference: str, folder: Path) -> Parse:
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(f"parse: there is no file {path}", hint="the path is relative to the spec's folder")
-    # two files of one name in two folders are two modules
-    name = f"synth_parse_{blake2b(str(path.resolve()).encode(), digest_size=8).hexdigest()}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"parse: {path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     _reach(path.parent)
     try:
-        spec.loader.exec_module(module)
+        return executed(path, module_name(path, "parse"))
     except Exception as error:
         # the user's module may raise anything while it is imported
-        del sys.modules[name]
         raise UsageError(f"parse: {path} cannot be imported: {told(error)}") from error
-    return module
 
 
 def _from_package(name: str, folder: Path) -> ModuleType:
@@ -82,7 +73,7 @@ def told(error: BaseException) -> str:
 
 
 def _users(filename: str) -> bool:
-    return not (filename == __file__ or filename.startswith(("<", PYTHON)) or "site-packages" in filename)
+    return not (filename.startswith(("<", PYTHON, OURS)) or "site-packages" in filename)
 
 
 def parsed(parse: Parse, row: Mapping[str, Any], response: Any) -> list[dict[str, Any]] | Fault:

@@ -64,18 +64,26 @@ def _module(name: str, folder: Path) -> ModuleType:
 
 
 def _from_file(path: Path) -> ModuleType:
-    unique = f"_synth_{blake2b(str(path.resolve()).encode(), digest_size=8).hexdigest()}"
-    if unique in sys.modules:
-        return sys.modules[unique]
-    found = importlib.util.spec_from_file_location(unique, path)
+    unique = module_name(path, "model")
+    return sys.modules[unique] if unique in sys.modules else executed(path, unique)
+
+
+def module_name(path: Path, use: str) -> str:
+    """Two files of one name in two folders are two modules."""
+    return f"_synth_{use}_{blake2b(str(path.resolve()).encode(), digest_size=8).hexdigest()}"
+
+
+def executed(path: Path, name: str) -> ModuleType:
+    """The module of a file that ends in .py, under this name. Raises whatever the user's code raises."""
+    found = importlib.util.spec_from_file_location(name, path)
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     # classes look their own module up while they are made
-    sys.modules[unique] = module
+    sys.modules[name] = module
     try:
         found.loader.exec_module(module)
     except BaseException:
-        del sys.modules[unique]
+        del sys.modules[name]
         raise
     return module

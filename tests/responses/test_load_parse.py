@@ -58,6 +58,15 @@ def test_an_error_of_a_file_names_its_line(tmp_path: Path) -> None:
     assert caught.value.message == f"parse: {path} cannot be imported: RuntimeError: boom ({path}:2)"
 
 
+def test_a_file_that_is_not_python_names_its_own_line_alone(tmp_path: Path) -> None:
+    """The way to it through our code is nobody's business."""
+    path = tmp_path / "mine.py"
+    path.write_text("def rows(row, response)\n")
+    with pytest.raises(UsageError) as caught:
+        load_parse("mine.py:rows", tmp_path)
+    assert caught.value.message == f"parse: {path} cannot be imported: SyntaxError: expected ':' (mine.py, line 1)"
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
