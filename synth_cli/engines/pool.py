@@ -32,6 +32,8 @@ Departure: TypeAlias = tuple[Task, Estimate, Fault | None]
 
 
 class Pool:
+    """One `advance`: made for it, run once."""
+
     def __init__(
         self,
         client: Client,

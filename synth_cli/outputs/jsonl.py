@@ -23,6 +23,8 @@ class Packer(Protocol):
 
 
 class JsonLines:
+    """A `Sink`; with a packer it compresses as it goes."""
+
     def __init__(self, target: str, folder: Path, packer: Packer | None = None) -> None:
         self._draft = Draft(target, folder)
         self._packer = packer

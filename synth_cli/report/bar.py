@@ -22,6 +22,8 @@ DOT = " · "
 
 
 class Bar:
+    """A `Display` for a terminal. `unit` is what is counted, in the singular."""
+
     def __init__(
         self,
         name: str,

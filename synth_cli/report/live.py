@@ -49,6 +49,8 @@ def display(
 
 
 class Quiet:
+    """A `Display` that shows nothing."""
+
     def __enter__(self) -> None:
         return None
 

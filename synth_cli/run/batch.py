@@ -51,7 +51,7 @@ class Office:
         transport = AiohttpTransport(environ=surroundings(self.environ, url))
         leave.push_async_callback(transport.close)
         settings = step.settings
-        place = endpoint(step, self.options, self.environ, url)
+        place = endpoint(step, self.environ, url)
         model = batch_client(place, transport, window=settings.completion_window)
         leave.push_async_callback(model.close)
         own = BatchSettings(

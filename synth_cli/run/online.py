@@ -27,7 +27,7 @@ async def drive(desk: Desk, leave: AsyncExitStack) -> Asked:
     """Asks until the work is done; what `leave` is given is undone at the end."""
     wired, running = desk.wired, desk.running
     url = await simulator(wired.plan, running.options, leave)
-    place = endpoint(wired.plan, running.options, desk.environ, url)
+    place = endpoint(wired.plan, desk.environ, url)
     transport = None
     if not place.host.litellm:
         transport = AiohttpTransport(environ=surroundings(desk.environ, url))

@@ -71,10 +71,10 @@ def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[
     step = plan.steps[0]
     url = "http://127.0.0.1/v1" if simulated(step, options) else None
     try:
-        place = endpoint(step, options, environ, url)
+        place = endpoint(step, environ, url)
     except AuthError:
         # what would be sent can be shown without the key that sends it
-        place = endpoint(replace(step, settings=step.settings.model_copy(update={"api_key": NO_KEY})), options, environ)
+        place = endpoint(replace(step, settings=step.settings.model_copy(update={"api_key": NO_KEY})), environ)
     with known(plan, options) as (ledger, epoch), scratch(plan) as worksheet:
         source = input_rows(plan, worksheet.tally)
         if options.only is not None:

@@ -63,9 +63,7 @@ def simulated(plan: StepPlan, options: RunOptions) -> bool:
     return options.simulate or plan.terms.backend == "simulator"
 
 
-def endpoint(
-    plan: StepPlan, options: RunOptions, environ: Mapping[str, str], simulator_url: str | None = None
-) -> Endpoint:
+def endpoint(plan: StepPlan, environ: Mapping[str, str], simulator_url: str | None = None) -> Endpoint:
     """Where the step's requests go. Raises AuthError when a key is missing."""
     model, settings = model_of(plan.step), plan.settings
     return resolve(
@@ -87,7 +85,7 @@ def reachable(plan: Plan, options: RunOptions, environ: Mapping[str, str]) -> No
         if step.engine == "batch" and unsupported(step.terms.backend):
             raise UsageError(unsupported(step.terms.backend), hint="engine: online asks the same model")
         if not simulated(step, options):
-            endpoint(step, options, environ)
+            endpoint(step, environ)
 
 
 @contextmanager

@@ -114,14 +114,14 @@ def findings(data: Any, details: Sequence[ErrorDetails]) -> Iterator[Finding]:
     done: set[Where] = set()
     for error in errors:
         if error.root is None:
-            yield finding(error.where, error.detail, data)
+            yield finding(error.where, error.detail)
             continue
         members = roots[error.root]
         shape = _shape(_at(data, error.root))
         deeper = [each for each in members if each.branch == shape and (shape != "scalar" or _says_more(each))]
         if deeper:
             if error in deeper:
-                yield finding(error.where, error.detail, data)
+                yield finding(error.where, error.detail)
         elif error.root not in done and error.root not in fitting:
             done.add(error.root)
             yield _no_member(error.root, members, data)
@@ -143,7 +143,8 @@ def _either(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def finding(where: Where, detail: ErrorDetails, data: Any) -> Finding:
+def finding(where: Where, detail: ErrorDetails) -> Finding:
+    """What one error says, at its place."""
     kind, context = detail["type"], detail.get("ctx", {})
     value = detail.get("input")
     if kind == "extra_forbidden":

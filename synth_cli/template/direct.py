@@ -53,6 +53,8 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
+    """Makes closures of what it is given, or raises `BeyondError`."""
+
     sandbox: Sandbox
     fixed: Mapping[str, Any]
     """Names that are the same for every row: `vars`."""
