@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from synth_cli.errors import UsageError
+from synth_cli.errors import SetupError, UsageError
 from synth_cli.simulator.settings import descriptions
 
 ABOUT = descriptions()
@@ -74,7 +74,11 @@ def simulator(
         settings = Settings(**given)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    asyncio.run(serve(settings, host=host, port=port, ready=_ready))
+    try:
+        asyncio.run(serve(settings, host=host, port=port, ready=_ready))
+    except OSError as error:
+        hint = "choose another --port, --host or --folder"
+        raise SetupError(f"cannot serve at {host}:{port}: {error.strerror or error}", hint=hint) from None
     return 0
 
 

@@ -353,6 +353,12 @@ def integer(body: Mapping[str, Any], name: str, low: int | None = None, high: in
     return value
 
 
+def server_error() -> Refused:
+    """The fault `500`."""
+    message = "The server had an error while processing your request."
+    return Refused(500, message, kind="server_error", code="server_error")
+
+
 def wrong(param: str, message: str) -> Refused:
     return Refused(400, f"Invalid value for '{param}': {message}.", param=param, code="invalid_value")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from synth_cli.simulator.asked import Refused
+from synth_cli.simulator.asked import Refused, server_error
 from synth_cli.simulator.batch import Batch, Dialect
 from synth_cli.simulator.batch_files import Results
 from synth_cli.simulator.counts import Counts
@@ -16,9 +16,6 @@ from synth_cli.simulator.settings import BATCH_SHARES, Settings
 PLACE = tag("batch")
 MOST_LATE = 64
 SPOILING = frozenset({Trouble.INVALID, Trouble.LENGTH, Trouble.FILTER})
-SERVER_ERROR = Refused(
-    500, "The server had an error while processing your request.", kind="server_error", code="server_error"
-)
 
 
 class Worker:
@@ -46,7 +43,7 @@ class Worker:
             return
         try:
             if mishap == "batch_share_error":
-                raise SERVER_ERROR
+                raise server_error()
             trouble = None if self.sound else troubled(settings, content, turn)
             trouble = trouble if trouble in SPOILING else None
             asked = dialect.read(line, batch)

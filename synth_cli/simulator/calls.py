@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from synth_cli.simulator.asked import Refused
+from synth_cli.simulator.asked import Refused, server_error
 from synth_cli.simulator.draw import Draw, mix, number_of
 from synth_cli.simulator.faults import Trouble, troubled
 from synth_cli.simulator.limits import Refusal
@@ -58,8 +58,7 @@ async def call(
         if trouble is Trouble.RATE:
             raise too_fast(name, Refusal("requests", settings.requests_per_minute or 60, settings.retry_after))
         if trouble is Trouble.ERROR:
-            message = "The server had an error while processing your request."
-            raise Refused(500, message, kind="server_error", code="server_error")
+            raise server_error()
         sent = await act(request)
         if sent.lost or trouble is Trouble.RESET:
             outcome = Trouble.RESET.value

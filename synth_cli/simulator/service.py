@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from synth_cli.simulator.asked import Asked, Refused
+from synth_cli.simulator.asked import Asked, Refused, server_error
 from synth_cli.simulator.batches import Batches
 from synth_cli.simulator.counts import Counts
 from synth_cli.simulator.draw import Draw, mix, number_of
@@ -164,12 +164,7 @@ class Service:
         headers = self.limits.headers()
         match plan.trouble:
             case Trouble.ERROR:
-                raise Refused(
-                    500,
-                    "The server had an error while processing your request.",
-                    kind="server_error",
-                    code="server_error",
-                )
+                raise server_error()
             case Trouble.STALL:
                 await self.stall(request)
                 return reset(request)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+
+from command_line import synth
 
 from synth_cli import errors
 from synth_cli.cli.boundary import BUG
@@ -33,3 +36,16 @@ def test_the_tree_of_errors_is_as_drawn() -> None:
     """Its docstring names every class with the code that it has."""
     drawn = dict(re.findall(r"[├└]── (\w+) +([\d/]+)  ", errors.__doc__ or ""))
     assert drawn == {cls.__name__: SIGNALS.get(cls.__name__, str(cls.exit_code)) for cls in below(SynthError)}
+
+
+def test_a_place_where_the_simulator_cannot_serve_is_exit_3(tmp_path: Path) -> None:
+    """A port that is taken, a folder that is a file: the machine's trouble, and no bug of ours."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        busy = synth("simulator", "--port", port)
+    assert (busy.code, busy.err.splitlines()[-1]) == (3, "  choose another --port, --host or --folder")
+    assert f"synth: cannot serve at 127.0.0.1:{port}: " in busy.err
+    (tmp_path / "file").touch()
+    assert synth("simulator", "--port", 0, "--folder", tmp_path / "file").code == 3
