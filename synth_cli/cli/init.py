@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from synth_cli.cli.files import write
 from synth_cli.errors import UsageError
 
 
@@ -19,12 +23,16 @@ def init(
     It runs as it is, on the simulated model.
     """
     from synth_cli.run.starter import starter
+    from synth_cli.spec.model import NAME
 
     stem = name.removesuffix(".yaml").removesuffix(".yml")
     path = Path(f"{stem}.yaml")
-    if path.exists():
-        raise UsageError(f"{path} exists already", hint=f"choose another name: synth init {stem}-2")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(starter(path.stem), encoding="utf-8")
-    print(f"wrote {path}; next: synth run {path}", file=sys.stderr)
+    if not re.fullmatch(NAME, path.stem):
+        raise UsageError(
+            f"'{path.stem}' cannot be a job's name", hint="it may have only letters, digits, '_', '-' and '.'"
+        )
+    if os.path.exists(path):
+        raise UsageError(f"{path} exists already", hint=f"choose another name: synth init {shlex.quote(stem)}-2")
+    write(path, starter(path.stem))
+    print(f"wrote {path}; next: synth run {shlex.quote(str(path))}", file=sys.stderr)
     return 0

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from synth_cli.cli.files import write
 from synth_cli.cli.options import Json, Profile, Sets, Simulate, SpecFile, StateDir
 from synth_cli.errors import UsageError
 
@@ -38,7 +39,7 @@ def report(
     options = RunOptions(sets=tuple(sets or ()), profile=profile, simulate=simulate, state_dir=state_dir)
     last = last_report(spec, options, environ=os.environ)
     if md is not None:
-        md.write_text(markdown(last.report), encoding="utf-8")
+        write(md, markdown(last.report))
     if json:
         sys.stdout.buffer.write(last.json + b"\n")
     elif md is None:

@@ -18,7 +18,9 @@ Template: TypeAlias = Any
 Expression: TypeAlias = StrictStr | StrictBool
 """A Jinja expression, with or without the braces."""
 Expressions: TypeAlias = Expression | Annotated[list[Expression], Field(min_length=1)]
-Name: TypeAlias = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+Name: TypeAlias = Annotated[StrictStr, Field(pattern=NAME)]
+"""Of a job, whose state folder it names, or a step."""
 Engine: TypeAlias = Literal["online", "batch", "vllm"]
 
 

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from command_line import synth
 
 from synth_cli import errors
@@ -49,3 +50,23 @@ def test_a_place_where_the_simulator_cannot_serve_is_exit_3(tmp_path: Path) -> N
     assert f"synth: cannot serve at 127.0.0.1:{port}: " in busy.err
     (tmp_path / "file").touch()
     assert synth("simulator", "--port", 0, "--folder", tmp_path / "file").code == 3
+
+
+@pytest.mark.parametrize("name", ["file/new", "n" * 300])
+def test_what_cannot_be_written_is_exit_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Of `init` and of `report --md`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert (synth("init").code, synth("run", "dataset.yaml").code) == (0, 0)
+    for called in (synth("init", name), synth("report", "dataset.yaml", "--md", f"{name}.yaml")):
+        assert (called.code, called.out) == (3, "")
+        assert called.err.startswith(f"synth: cannot write {name}.yaml: ")
+
+
+@pytest.mark.parametrize("name", ["two words", "a: b", "-x", "é"])
+def test_init_refuses_what_cannot_name_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Rather than write a spec that is not one."""
+    monkeypatch.chdir(tmp_path)
+    called = synth("init", "--", name)
+    assert (called.code, called.err.splitlines()[0]) == (2, f"synth: '{name}' cannot be a job's name")
+    assert list(tmp_path.iterdir()) == []
