@@ -69,6 +69,7 @@ class FaultKind(StrEnum):
     SERVER_ERROR = "server error"
     MALFORMED = "malformed body"
     MISSING = "no result"
+    CANCELLED = "cancelled"
     BAD_REQUEST = "bad request"
     CONTEXT_LENGTH = "context length"
     TOO_LARGE = "too large"
@@ -90,6 +91,7 @@ SCOPE: Mapping[FaultKind, Scope] = {
     FaultKind.SERVER_ERROR: "attempt",
     FaultKind.MALFORMED: "attempt",
     FaultKind.MISSING: "attempt",
+    FaultKind.CANCELLED: "attempt",
     FaultKind.BAD_REQUEST: "row",
     FaultKind.CONTEXT_LENGTH: "row",
     FaultKind.TOO_LARGE: "row",
@@ -99,8 +101,9 @@ SCOPE: Mapping[FaultKind, Scope] = {
     FaultKind.QUOTA: "run",
     FaultKind.UNKNOWN_MODEL: "run",
 }
-UNCOUNTED = frozenset({FaultKind.RATE_LIMITED, FaultKind.OVERLOADED})
-"""Faults that do not use up `max_retries`: the server asked for patience, the request was never tried."""
+UNCOUNTED = frozenset({FaultKind.RATE_LIMITED, FaultKind.OVERLOADED, FaultKind.CANCELLED})
+"""Faults that do not use up `max_retries`: the server asked for patience, or somebody ended the batch; the request was
+never tried."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ FAULTS: Mapping[FaultKind, str] = {
     FaultKind.SERVER_ERROR: "server error",
     FaultKind.MALFORMED: "unreadable response",
     FaultKind.MISSING: "no result came",
+    FaultKind.CANCELLED: "batch cancelled",
     FaultKind.BAD_REQUEST: "request refused",
     FaultKind.CONTEXT_LENGTH: "too long for the model",
     FaultKind.TOO_LARGE: "request too large",

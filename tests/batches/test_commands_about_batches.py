@@ -45,9 +45,9 @@ def test_status_only_looks(host: str, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_what_was_done_in_a_cancelled_batch_is_kept(
     host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`cancel` ends the open batches and collects; a later run asks for the rest alone."""
+    """`cancel` ends the open batches and collects; a later run asks for the rest alone, which used up no retries."""
     with serving(batch_seconds=HOUR) as provider:
-        path = job(tmp_path, provider.url, host, input={"count": 40})
+        path = job(tmp_path, provider.url, host, params={"max_retries": 0}, input={"count": 40})
         assert synth("run", path, "--no-wait", "--quiet") == 75
         provider.advance(HOUR / 2)
         time.sleep(0.1)

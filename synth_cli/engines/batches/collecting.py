@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from synth_cli.core.budget import perhaps_paid
@@ -157,7 +157,7 @@ def _fact(
     share, share_tokens = batch.share
     reply, answer, fault = exchange.reply, exchange.answer, exchange.fault
     if reply is None or answer is None:
-        fault = fault or UNANSWERED
+        fault = _untried(fault or UNANSWERED, batch.look)
         done.faults += 1
         unpaid = not perhaps_paid(fault) or (fault.kind is FaultKind.MISSING and batch.look.outcome != "collected")
         spent, tokens = (0.0, 0) if unpaid else (share, share_tokens)
@@ -204,7 +204,7 @@ def _without_result(desk: Desk, record: Record, batch: Batch, harvest: Harvest) 
             continue
         harvest.settled += fault_all(desk, record, key, iter([id]), fault=fault)
         harvest.fatal = harvest.fatal or (fault if fault.scope == "run" else None)
-    fault = look.fault or UNANSWERED
+    fault = _untried(look.fault or UNANSWERED, look)
     if culprits:
         return
     match fault.scope:
@@ -215,10 +215,11 @@ def _without_result(desk: Desk, record: Record, batch: Batch, harvest: Harvest) 
             if look.outcome == "failed" and len(batch.ids) > 1:
                 fault = Fault(FaultKind.MISSING, f"the batch failed: {fault.message}", fault.status)
         case "attempt":
-            if not fault.counted and _others(desk, key):
+            crowded = not fault.counted and fault.kind is not FaultKind.CANCELLED
+            if crowded and _others(desk, key):
                 desk.crowded = True
                 return
-            if not fault.counted:
+            if crowded:
                 fault = Fault(FaultKind.MISSING, fault.message, fault.status)
         case _:
             assert_never(fault.scope)
@@ -230,6 +231,12 @@ def _without_result(desk: Desk, record: Record, batch: Batch, harvest: Harvest) 
     harvest.spent += left * share[0]
     harvest.tokens += left * share[1]
     harvest.settled += left
+
+
+def _untried(fault: Fault, look: BatchLook) -> Fault:
+    """Who cancels a batch means to go on later: its requests keep their retries."""
+    cancelled = look.outcome == "cancelled" and fault.kind is FaultKind.MISSING
+    return replace(fault, kind=FaultKind.CANCELLED) if cancelled else fault
 
 
 def _left(batch: Batch) -> Iterator[bytes]:
