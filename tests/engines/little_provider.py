@@ -226,7 +226,7 @@ class Client:
         told = self._call("cancel")
         remote = self._remote(ticket)
         if remote.look is None:
-            self.provider.ends = cancelled
+            self.provider.ends = lambda ending: cancelled(ending) if ending is remote else None
             remote.left = 0
         self._end("cancel", told)
 
