@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -11,10 +12,12 @@ from typing import NoReturn, ParamSpec
 
 import typer
 
-from synth_cli.errors import SpecError, SynthError
+from synth_cli.errors import SetupError, SpecError, SynthError
 
 P = ParamSpec("P")
 BUG = 70
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""What a full or broken disk says. Everything of a job that is written says so itself: what is left is stdout."""
 
 
 def guarded(command: Callable[P, int]) -> Callable[P, NoReturn]:
@@ -29,7 +32,10 @@ def guarded(command: Callable[P, int]) -> Callable[P, NoReturn]:
 
 def _guard(command: Callable[[], int]) -> int:
     try:
-        return command()
+        code = command()
+        # what cannot be written shows here, while there is still somebody to say so
+        sys.stdout.flush()
+        return code
     except SynthError as error:
         say(error)
         return error.exit_code
@@ -37,13 +43,28 @@ def _guard(command: Callable[[], int]) -> int:
         print("synth: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # whoever read our output has left; Python must not complain about it at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # whoever read our output has left
+        _drop_stdout()
         return 141
+    except OSError as error:
+        if error.errno not in FULL:
+            return _bug()
+        _drop_stdout()
+        print(f"synth: cannot write to stdout: {error.strerror}", file=sys.stderr)
+        return SetupError.exit_code
     except Exception:  # noqa: BLE001 - the boundary: whatever is left is a bug of ours, and says so
-        traceback.print_exc()
-        print("\nsynth: this is a bug in synth; nothing that was recorded is lost, run again to go on", file=sys.stderr)
-        return BUG
+        return _bug()
+
+
+def _drop_stdout() -> None:
+    """What it still holds goes nowhere: Python must not complain at exit that it cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    print("\nsynth: this is a bug in synth; nothing that was recorded is lost, run again to go on", file=sys.stderr)
+    return BUG
 
 
 def say(error: SynthError) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,3 +72,19 @@ def test_init_refuses_what_cannot_name_a_job(tmp_path: Path, monkeypatch: pytest
     called = synth("init", "--", name)
     assert (called.code, called.err.splitlines()[0]) == (2, f"synth: '{name}' cannot be a job's name")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("command", [["schema"], ["plan", "dataset.yaml"], ["plan", "dataset.yaml", "--json"]])
+def test_a_full_disk_behind_stdout_is_exit_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """One line that says so, whether Python notices while it writes or at the end."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    assert synth("init").code == 0
+    with open("/dev/full", "wb") as full:
+        called = subprocess.run(
+            [sys.executable, "-m", "synth_cli", *command], stdout=full, stderr=subprocess.PIPE, check=False, text=True
+        )
+    assert (called.returncode, called.stderr) == (3, "synth: cannot write to stdout: No space left on device\n")
