@@ -393,6 +393,10 @@ def test_every_error_of_aiohttp_is_a_fault(kind: type[BaseException], monkeypatc
     """None of its classes passes through: a timeout is a timeout, all else is a connection fault."""
 
     class Broken(kind):  # type: ignore[valid-type,misc]
+        # what a certificate's error is asked for, which its own __init__ would set
+        host = "there"
+        certificate_error = ValueError("broken")
+
         def __init__(self) -> None:
             pass
 
