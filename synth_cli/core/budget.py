@@ -11,13 +11,16 @@ from synth_cli.core.request import Request
 PERHAPS_PAID = frozenset({FaultKind.TIMEOUT, FaultKind.CONNECTION, FaultKind.MALFORMED, FaultKind.MISSING})
 """Faults after which nobody knows whether the provider charged: they stay spent at the worst case."""
 BLOCK = 32
+"""Most requests that a reservation runs ahead of those in flight."""
 
 
 class Allowance:
     """Counts over the round: `spent` is what earlier runs used, and what the dead among them may have used.
 
     The ledger hears of reservations in blocks: before the first request of a block is sent, `Reserved` says how
-    much may be in flight, so that a run that dies leaves no more unaccounted for than that.
+    much may be in flight, so that a run that dies leaves no more unaccounted for than that. A block is as
+    large as what is in flight, and within what is left: one death must not use up a budget that hardly anything was
+    spent of.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Allowance:
         self.tokens = spent_tokens
         self._held_cost = 0.0
         self._held_tokens = 0
+        self._in_flight = 0
         self._announced = Reserved(run, 0.0, 0)
         self._announce = announce
 
@@ -47,8 +51,14 @@ class Allowance:
         if self.cost + held_cost > self._max_cost or self.tokens + held_tokens > self._max_tokens:
             return False
         self._held_cost, self._held_tokens = held_cost, held_tokens
+        self._in_flight += 1
         if held_cost > self._announced.cost or held_tokens > self._announced.tokens:
-            self._announced = Reserved(self._run, held_cost + BLOCK * cost, held_tokens + BLOCK * tokens)
+            ahead = min(self._in_flight, BLOCK)
+            self._announced = Reserved(
+                self._run,
+                max(held_cost, min(held_cost + ahead * cost, self._max_cost - self.cost)),
+                max(held_tokens, int(min(held_tokens + ahead * tokens, self._max_tokens - self.tokens))),
+            )
             self._announce(self._announced)
         return True
 
@@ -56,6 +66,7 @@ class Allowance:
         """A request that was held has come to an end, having used so much."""
         self._held_cost -= worst_cost
         self._held_tokens -= worst_tokens
+        self._in_flight -= 1
         self.cost += cost
         self.tokens += tokens
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from synth_cli.core.budget import BLOCK, Allowance, perhaps_paid
 from synth_cli.core.events import Reserved
 from synth_cli.core.reply import Fault, FaultKind
@@ -27,7 +29,7 @@ def test_tokens_are_limited_too() -> None:
 
 
 def test_reservations_are_announced_in_blocks_and_closed() -> None:
-    """One announcement covers many requests; the end takes it back."""
+    """Each covers as many requests more as are in flight, at most a block; the end takes it back."""
     said: list[Reserved] = []
     own = allowance(said, max_cost=1e9)
     for _ in range(BLOCK + 1):
@@ -35,7 +37,21 @@ def test_reservations_are_announced_in_blocks_and_closed() -> None:
     for _ in range(BLOCK + 1):
         own.settle(1.0, 10, 0.5, 5)
     own.close()
-    assert said == [Reserved(7, 1.0 + BLOCK, 10 + 10 * BLOCK), Reserved(7, 0.0, 0)]
+    covered = [2, 6, 14, 30, 62, 0]
+    assert said == [Reserved(7, 1.0 * requests, 10 * requests) for requests in covered]
+
+
+def test_a_block_is_bounded_and_within_what_is_left() -> None:
+    """What a run holds when it dies is close to what it had in flight."""
+    said: list[Reserved] = []
+    own = allowance(said, max_cost=10.0, max_tokens=4)
+    taken = [own.reserve(3.0, 1) for _ in range(4)]
+    assert (taken, said) == ([True, True, True, False], [Reserved(7, 6.0, 2), Reserved(7, 10.0, 4)])
+    many: list[Reserved] = []
+    wide = allowance(many, max_cost=1e9)
+    for _ in range(1000):
+        wide.reserve(1.0, 0)
+    assert max(after.cost - before.cost for before, after in pairwise(many)) == BLOCK + 1
 
 
 def test_only_what_may_have_been_charged_stays_spent() -> None:
