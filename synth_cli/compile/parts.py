@@ -79,7 +79,11 @@ def _part(part: Any, position: int, folder: Path) -> Mapping[str, Any]:
     if kind in ("image", "file") and "source" in part:
         extra = {key: value for key, value in part.items() if key not in ("type", "source")}
         if kind == "image":
-            return {"type": "image_url", "image_url": {"url": data_url(part["source"], folder), **extra}}
+            source, url = part["source"], data_url(part["source"], folder)
+            # a path may come from the data: no file but an image leaves the machine by it
+            if isinstance(source, str) and url != source and not url.startswith("data:image/"):
+                raise MessageError(f"{source} is no image; a part of type file sends other files")
+            return {"type": "image_url", "image_url": {"url": url, **extra}}
         name = _file_name(part["source"])
         return {"type": "file", "file": {"filename": name, "file_data": data_url(part["source"], folder), **extra}}
     if kind in ("image", "file"):

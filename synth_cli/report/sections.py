@@ -116,8 +116,9 @@ def _cost(report: Report) -> str:
 
 
 def _round(traffic: Traffic) -> str:
-    parts = [f"{counted(traffic.requests, 'request')} over all its runs", _tokens(traffic), cost(traffic)]
-    return DOT.join(parts)
+    parts = [f"{counted(traffic.requests, 'request')} over all its runs"]
+    # without an answer nothing is known of either
+    return DOT.join([*parts, _tokens(traffic), cost(traffic)] if traffic.replies else parts)
 
 
 def _tally(counts: Mapping[str, int], unnamed: str) -> str:

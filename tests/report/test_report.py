@@ -400,3 +400,11 @@ def test_markdown_simulated() -> None:
 def test_rows_a_second_are_of_rows_that_were_gone_through(rows: Rows, speed: float | None) -> None:
     """A run that ended early has read more rows than it made; that is no speed."""
     assert replace(FULL, started=0.0, ended=10.0, rows=rows).rows_per_second == speed
+
+
+def test_a_round_without_an_answer_has_no_cost() -> None:
+    """What timed out may have been charged: $0 would be a guess."""
+    silent = replace(FULL, round_traffic=Traffic(faults={FaultKind.TIMEOUT: 12}))
+    assert [line for line in drawn(silent).splitlines() if line.startswith("Round")] == [
+        "Round     12 requests over all its runs"
+    ]
