@@ -19,7 +19,7 @@ from synth_cli.report.words import counted
 from synth_cli.run.desk import Asked, Desk, deadline_of, simulator, surroundings
 from synth_cli.run.options import RunOptions
 from synth_cli.run.running import Running
-from synth_cli.run.wire import Wired, endpoint, price_of, simulated
+from synth_cli.run.wire import Wired, endpoint, place_of, price_of
 from synth_cli.stores.folder import StateFolder
 from synth_cli.stores.ledger import SqliteLedger
 
@@ -57,7 +57,7 @@ class Office:
         own = BatchSettings(
             step=step.name,
             job=self.plan.name,
-            place=self.place(),
+            place=place_of(step, self.options),
             batch_size=settings.batch_size,
             delete_successful=settings.delete_successful_batch_files,
             delete_failed=settings.delete_failed_batch_files,
@@ -65,13 +65,6 @@ class Office:
             metadata=self.plan.loaded.spec.labels,
         )
         return BatchEngine(model, self.ledger, own, folder=folder, log=self.log)
-
-    def place(self) -> str:
-        """Where batches go, without secrets: those of another provider or address are not looked for here."""
-        step = self.plan.steps[0]
-        if simulated(step, self.options):
-            return "simulator"
-        return " ".join(filter(None, (step.terms.backend, step.terms.endpoint)))
 
 
 def office_of(running: Running, environ: Mapping[str, str]) -> Office:

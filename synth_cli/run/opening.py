@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -23,7 +24,7 @@ from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
 from synth_cli.run.publishing import roll_forward
 from synth_cli.run.running import Running
-from synth_cli.run.wire import reachable
+from synth_cli.run.wire import place_of, reachable
 from synth_cli.spec.secrets import hidden
 from synth_cli.stores.folder import StateFolder
 from synth_cli.stores.ledger import SqliteLedger
@@ -48,7 +49,7 @@ def opened(
     state = state_of(plan, options)
     with state.lock(), SqliteLedger(state.ledger_path) as ledger:
         _check_batches(plan, options, ledger)
-        notes = (*ledger.warnings, *roll_forward(ledger, plan))
+        notes = (*ledger.warnings, *roll_forward(ledger, plan), *_elsewhere(plan, options, ledger))
         running = _open(plan, options, state, ledger, notes)
         try:
             yield running
@@ -66,6 +67,14 @@ def _check_batches(plan: Plan, options: RunOptions, ledger: SqliteLedger) -> Non
             f"{counted(len(pending), 'batch is', 'batches are')} open, and this run would ask the same requests online",
             hint=f"collect them: {command('run', plan, batched)}; or end them: {command('cancel', plan, batched)}",
         )
+
+
+def _elsewhere(plan: Plan, options: RunOptions, ledger: SqliteLedger) -> Iterator[str]:
+    """What is said of open batches that this run will not look at."""
+    here = place_of(plan.steps[0], options)
+    places = Counter(one.opening.place for one in ledger.standing().pending.values() if one.opening.place != here)
+    for place, count in places.items():
+        yield f"{counted(count, 'batch', 'batches')} left open at {place}: collected when the spec names that again"
 
 
 def _open(plan: Plan, options: RunOptions, state: StateFolder, ledger: SqliteLedger, notes: tuple[str, ...]) -> Running:

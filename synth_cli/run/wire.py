@@ -63,6 +63,13 @@ def simulated(plan: StepPlan, options: RunOptions) -> bool:
     return options.simulate or plan.terms.backend == "simulator"
 
 
+def place_of(plan: StepPlan, options: RunOptions) -> str:
+    """Where batches go, without secrets: those of another provider or address are not looked for here."""
+    if simulated(plan, options):
+        return "simulator"
+    return " ".join(filter(None, (plan.terms.backend, plan.terms.endpoint)))
+
+
 def endpoint(plan: StepPlan, environ: Mapping[str, str], simulator_url: str | None = None) -> Endpoint:
     """Where the step's requests go. Raises AuthError when a key is missing."""
     model, settings = model_of(plan.step), plan.settings

@@ -131,3 +131,20 @@ def test_a_signal_ends_the_waiting_at_once(number: int, code: int, tmp_path: Pat
         provider.advance(2 * HOUR)
         assert synth("run", path, "--quiet") == 0
         assert (provider.paid, provider.made, len(rows(path))) == ({"1": 8}, 1, 8)
+
+
+def test_batches_at_an_address_that_is_no_longer_named_are_mentioned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report says where they are; when the spec names it again they are collected, nothing is paid twice there."""
+    with serving(batch_seconds=HOUR) as first, serving() as second:
+        path = job(tmp_path, first.url)
+        assert synth("run", path, "--no-wait", "--quiet") == 75
+        job(tmp_path, second.url)
+        capsys.readouterr()
+        assert synth("run", path) == 0
+        assert f"1 batch left open at openai {first.url}" in " ".join(capsys.readouterr().err.split())
+        first.advance(2 * HOUR)
+        job(tmp_path, first.url)
+        assert synth("run", path, "--quiet") == 0
+        assert (first.paid, first.made, second.paid) == ({"1": 8}, 1, {"1": 8})
