@@ -66,6 +66,7 @@ class FaultKind(StrEnum):
     OVERLOADED = "overloaded"
     TIMEOUT = "timeout"
     CONNECTION = "connection"
+    UNREACHABLE = "unreachable"
     SERVER_ERROR = "server error"
     MALFORMED = "malformed body"
     MISSING = "no result"
@@ -88,6 +89,7 @@ SCOPE: Mapping[FaultKind, Scope] = {
     FaultKind.OVERLOADED: "attempt",
     FaultKind.TIMEOUT: "attempt",
     FaultKind.CONNECTION: "attempt",
+    FaultKind.UNREACHABLE: "attempt",
     FaultKind.SERVER_ERROR: "attempt",
     FaultKind.MALFORMED: "attempt",
     FaultKind.MISSING: "attempt",

@@ -20,7 +20,7 @@ COSTS: Final = 0.75
 """Share of the answers a minute below which a slower pace does harm: as many are refused, and fewer answered."""
 PATIENCE: Final = 4
 LONGEST_PATIENCE: Final = 64
-BROKEN: Final = frozenset({FaultKind.TIMEOUT, FaultKind.CONNECTION, FaultKind.SERVER_ERROR})
+BROKEN: Final = frozenset({FaultKind.TIMEOUT, FaultKind.CONNECTION, FaultKind.UNREACHABLE, FaultKind.SERVER_ERROR})
 
 
 class Throttle:

@@ -24,6 +24,8 @@ LARGEST = 256 << 20
 """Bytes of the largest answer that is taken: a server's mistake must not fill the memory."""
 BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
 """All that aiohttp raises for what a server or the network does."""
+UNMADE = (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)
+"""Those that it raises before there is a connection."""
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -48,10 +50,12 @@ def _fault(error: BaseException) -> Fault:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
         said = f"the certificate of {error.host} is not trusted: {why} (an authority of your own: SSL_CERT_FILE)"
-        return Fault(FaultKind.CONNECTION, said)
+        return Fault(FaultKind.UNREACHABLE, said)
     # aiohttp says this of every address, whether TLS is spoken there or not
     words = str(error).replace(" ssl:default", "").encode(errors="replace").decode()
-    return Fault(FaultKind.CONNECTION, words or type(error).__name__)
+    # nothing was sent where no connection came about, so nothing can have been charged
+    unmade = isinstance(error, UNMADE)
+    return Fault(FaultKind.UNREACHABLE if unmade else FaultKind.CONNECTION, words or type(error).__name__)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -90,7 +94,8 @@ class AiohttpTransport:
         self._proxies: dict[str, str | None] = {}
 
     async def send(self, call: HttpCall) -> HttpAnswer:
-        """Raises TransportError: TIMEOUT when `call.timeout` seconds were not enough, CONNECTION for all else."""
+        """Raises TransportError: TIMEOUT when `call.timeout` seconds were not enough, UNREACHABLE when no connection
+        came about, CONNECTION for all else."""
         body: bytes | AsyncIterator[bytes] | None
         try:
             if type(call.body) is tuple:

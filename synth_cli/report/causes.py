@@ -23,6 +23,7 @@ FAULTS: Mapping[FaultKind, str] = {
     FaultKind.OVERLOADED: "provider overloaded",
     FaultKind.TIMEOUT: "timed out",
     FaultKind.CONNECTION: "connection broken",
+    FaultKind.UNREACHABLE: "server not reached",
     FaultKind.SERVER_ERROR: "server error",
     FaultKind.MALFORMED: "unreadable response",
     FaultKind.MISSING: "no result came",

@@ -117,7 +117,10 @@ async def _advance(
     desk.halt.stop = stop
     if stopped.is_set():
         work.stop()
+    trouble = engine.note
     await engine.advance(work, record)
+    if work.ending is not None and work.ending.why == "deadline":
+        return late(engine.note or trouble)
     if work.ending is not None and work.ending.why == "budget" and engine.outstanding:
         # what the open batches do not use of what is held for them can still be spent
         return None
@@ -132,15 +135,20 @@ async def _pause(desk: Desk, stopped: asyncio.Event, note: str) -> Ending | None
     wait = interval * (1 + JITTER * (2 * desk.chance() - 1))
     now = time.monotonic()
     deadline = deadline_of(desk.running, now)
-    late = deadline is not None and now + wait >= deadline
-    if late and deadline is not None:
+    over = deadline is not None and now + wait >= deadline
+    if over and deadline is not None:
         wait = max(0.0, deadline - now)
     try:
         await asyncio.wait_for(stopped.wait(), wait)
     except TimeoutError:
-        said = "the time allowed for a run is over"
-        return Ending("deadline", f"{said}; {note}" if note else said) if late else None
+        return late(note) if over else None
     return Ending("stopped")
+
+
+def late(note: str) -> Ending:
+    """The end of a run whose time is over; `note` is the latest trouble, which may be why it took so long."""
+    said = "the time allowed for a run is over"
+    return Ending("deadline", f"{said}; {note}" if note else said)
 
 
 def waiting(engine: BatchEngine) -> str:

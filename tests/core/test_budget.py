@@ -55,6 +55,6 @@ def test_a_block_is_bounded_and_within_what_is_left() -> None:
 
 
 def test_only_what_may_have_been_charged_stays_spent() -> None:
-    """A broken connection may have been paid for, a refusal was not."""
-    kinds = (FaultKind.TIMEOUT, FaultKind.CONNECTION, FaultKind.RATE_LIMITED, FaultKind.BAD_REQUEST)
+    """A broken connection may have been paid for; one that never was, or a refusal, was not."""
+    kinds = (FaultKind.TIMEOUT, FaultKind.CONNECTION, FaultKind.UNREACHABLE, FaultKind.BAD_REQUEST)
     assert [perhaps_paid(Fault(kind, "")) for kind in kinds] == [True, True, False, False]

@@ -114,4 +114,4 @@ def test_a_client_without_a_transport_closes_its_own() -> None:
 
     fault = asyncio.run(run()).fault
     assert fault is not None
-    assert fault.kind is FaultKind.CONNECTION
+    assert fault.kind is FaultKind.UNREACHABLE

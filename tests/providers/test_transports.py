@@ -240,19 +240,19 @@ def test_an_exchange_that_breaks_is_a_connection_fault(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "http://nowhere.invalid/v1", "ftp://127.0.0.1/", "nonsense"])
-def test_a_server_that_cannot_be_reached_is_a_connection_fault(url: str) -> None:
+def test_a_server_that_cannot_be_reached_is_a_fault_of_its_own(url: str) -> None:
     """Refused, unknown, or not an address at all."""
 
     async def run() -> None:
         async with _open() as transport:
             with pytest.raises(TransportError) as caught:
                 await transport.send(_call(url))
-        assert caught.value.fault.kind is FaultKind.CONNECTION
+        assert caught.value.fault.kind is FaultKind.UNREACHABLE
 
     asyncio.run(run())
 
 
-def test_a_server_that_is_not_trusted_is_a_connection_fault() -> None:
+def test_a_server_that_is_not_trusted_is_not_reached() -> None:
     """TLS with something that is not TLS."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -264,7 +264,7 @@ def test_a_server_that_is_not_trusted_is_a_connection_fault() -> None:
         async with _server(talk) as url, _open() as transport:
             with pytest.raises(TransportError) as caught:
                 await transport.send(_call(url.replace("http:", "https:")))
-        assert caught.value.fault.kind is FaultKind.CONNECTION
+        assert caught.value.fault.kind is FaultKind.UNREACHABLE
 
     asyncio.run(run())
 
@@ -390,7 +390,7 @@ def _subclasses(root: type[BaseException]) -> list[type[BaseException]]:
 
 @pytest.mark.parametrize("kind", _subclasses(aiohttp.ClientError), ids=lambda kind: kind.__name__)
 def test_every_error_of_aiohttp_is_a_fault(kind: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of its classes passes through: a timeout is a timeout, all else is a connection fault."""
+    """None of its classes passes through: a timeout is a timeout, and what came before any connection is told apart."""
 
     class Broken(kind):  # type: ignore[valid-type,misc]
         # what a certificate's error is asked for, which its own __init__ would set
@@ -411,8 +411,12 @@ def test_every_error_of_aiohttp_is_a_fault(kind: type[BaseException], monkeypatc
             monkeypatch.setattr(aiohttp.ClientSession, "request", fail)
             with pytest.raises(TransportError) as caught:
                 await transport.send(_call("http://127.0.0.1:1/"))
-            timed_out = issubclass(kind, TimeoutError)
-            assert caught.value.fault.kind is (FaultKind.TIMEOUT if timed_out else FaultKind.CONNECTION)
+            expected = FaultKind.CONNECTION
+            if issubclass(kind, TimeoutError):
+                expected = FaultKind.TIMEOUT
+            elif issubclass(kind, aiohttp.ClientConnectorError | aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
+                expected = FaultKind.UNREACHABLE
+            assert caught.value.fault.kind is expected
 
     asyncio.run(run())
 
