@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
