@@ -19,14 +19,14 @@ from synth_cli.report.words import counted
 from synth_cli.run.desk import Asked, Desk, deadline_of, simulator, surroundings
 from synth_cli.run.options import RunOptions
 from synth_cli.run.running import Running
-from synth_cli.run.wire import Wired, endpoint, place_of, price_of
+from synth_cli.run.wire import Wired, endpoint, place_of, price_of, simulated
 from synth_cli.stores.folder import StateFolder
 from synth_cli.stores.ledger import SqliteLedger
 
 JITTER = 0.1
 """Share of the interval by which looks are spread, so that many jobs do not ask at the same second."""
 SIMULATED_SECONDS = 2.0
-"""What a batch takes at the simulated model."""
+"""What a batch takes at the simulated model, which is looked at more often than others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,10 @@ async def _advance(
 
 async def _pause(desk: Desk, stopped: asyncio.Event, note: str) -> Ending | None:
     """Until the next look is due, somebody stops the run, or its time is over; `note` is the latest trouble."""
-    interval = desk.wired.plan.settings.batch_check_interval
+    plan = desk.wired.plan
+    interval = plan.settings.batch_check_interval
+    if simulated(plan, desk.running.options):
+        interval = min(interval, SIMULATED_SECONDS / 2)
     wait = interval * (1 + JITTER * (2 * desk.chance() - 1))
     now = time.monotonic()
     deadline = deadline_of(desk.running, now)
