@@ -46,6 +46,28 @@ class Client(Protocol):
     async def close(self) -> None: ...
 
 
+class Worker(Protocol):
+    """A copy of a model that answers on machines of ours, in this process or elsewhere.
+
+    Never raises for a bad request: that is a `Fault` in its exchange. Raises `WorkerLostError` when the worker itself
+    is gone, and with it whatever it had in flight.
+    """
+
+    async def ask(self, requests: Sequence[Request]) -> Sequence[Exchange]:
+        """One exchange for each request, in their order. Several requests differ in their sample and seed alone, and
+        are one call to the model."""
+
+    async def close(self) -> None: ...
+
+
+class WorkerLostError(Exception):
+    """A worker ended; `fault` says how."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
 @dataclass(frozen=True, slots=True)
 class HttpCall:
     """`headers` come on top of the transport's own; `timeout` in seconds, for the whole exchange.

@@ -71,6 +71,7 @@ class FaultKind(StrEnum):
     MALFORMED = "malformed body"
     MISSING = "no result"
     CANCELLED = "cancelled"
+    LOST = "worker lost"
     BAD_REQUEST = "bad request"
     CONTEXT_LENGTH = "context length"
     TOO_LARGE = "too large"
@@ -94,6 +95,7 @@ SCOPE: Mapping[FaultKind, Scope] = {
     FaultKind.MALFORMED: "attempt",
     FaultKind.MISSING: "attempt",
     FaultKind.CANCELLED: "attempt",
+    FaultKind.LOST: "attempt",
     FaultKind.BAD_REQUEST: "row",
     FaultKind.CONTEXT_LENGTH: "row",
     FaultKind.TOO_LARGE: "row",
@@ -103,9 +105,9 @@ SCOPE: Mapping[FaultKind, Scope] = {
     FaultKind.QUOTA: "run",
     FaultKind.UNKNOWN_MODEL: "run",
 }
-UNCOUNTED = frozenset({FaultKind.RATE_LIMITED, FaultKind.OVERLOADED, FaultKind.CANCELLED})
-"""Faults that do not use up `max_retries`: the server asked for patience, or somebody ended the batch; the request was
-never tried."""
+UNCOUNTED = frozenset({FaultKind.RATE_LIMITED, FaultKind.OVERLOADED, FaultKind.CANCELLED, FaultKind.LOST})
+"""Faults that do not use up `max_retries`: the server asked for patience, somebody ended the batch, or the worker died
+with all that it had in flight; the request was never really tried."""
 
 
 @dataclass(frozen=True, slots=True)
