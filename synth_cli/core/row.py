@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from synth_cli.core.events import Replied
@@ -19,6 +20,11 @@ class Row:
     index: int
     id: bytes
     values: Mapping[str, Any]
+
+
+def derived(parent: bytes, ordinal: int) -> bytes:
+    """The id of the row that is the `ordinal`-th made of its parent: a row, or the request that was answered."""
+    return blake2b(parent + ordinal.to_bytes(8, "big"), digest_size=len(parent)).digest()
 
 
 @dataclass(frozen=True, slots=True)
