@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from synth_cli.errors import Problem
 from synth_cli.spec.addresses import is_url
 from synth_cli.spec.backend import BackendParams
 from synth_cli.spec.load import Loaded
-from synth_cli.spec.model import Input, Model, Response, Step
+from synth_cli.spec.model import Input, Model, ModelRef, Response, Step
 from synth_cli.spec.schema import schema_of
 from synth_cli.template import Templates
 
@@ -24,6 +25,8 @@ class ProviderOf(Protocol):
     def __call__(self, model: str, backend: str | None, *, base_url: str | None = None) -> tuple[str, str]: ...
 
 
+INPUT = "input"
+"""What `from` calls the rows of the input."""
 ENGINES = frozenset({"online", "batch"})
 """Those that this version has."""
 
@@ -46,20 +49,63 @@ class Limits:
     seconds: float | None = None
 
 
-@dataclass(frozen=True)
-class StepPlan:
-    """One step, ready to be drafted and judged."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Inputs are drawn until so many rows came out, or so many were drawn."""
 
-    step: Step
+    rows: int
+    candidates: int | None = None
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One model of a step, as it is asked."""
+
+    name: str
+    """As the spec writes it."""
+    backend: str | None
+    """The protocol, where the spec says it."""
     engine: str
     settings: BackendParams
     terms: Terms
+
+    @property
+    def title(self) -> str:
+        """The model with its provider."""
+        return f"{self.terms.backend}/{self.terms.model}"
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One step, ready to be drafted and judged. A step without a model has no voices."""
+
+    step: Step
+    voices: tuple[Voice, ...]
+    """All its models: the pool's first, then the fallbacks', then the sides' of a conversation."""
+    members: tuple[int, ...]
+    """The voice of each sample of a row."""
+    fallbacks: tuple[int, ...]
+    """The voices that are asked in turn when the first one's answer failed for good."""
+    sides: tuple[int, int] | None
+    """The voices of a conversation: the user's, the assistant's."""
+    sources: tuple[str, ...]
+    """The steps whose rows it takes, one behind the other; `input` is the input."""
     schema: Mapping[str, Any] | None
     templates: Templates
 
     @property
     def name(self) -> str:
         return self.step.name
+
+    @property
+    def samples(self) -> int:
+        """Generations for each row."""
+        return len(self.members)
+
+    @property
+    def several(self) -> bool:
+        """Whether a sample may take more than one request."""
+        return bool(self.fallbacks or self.step.refine or self.sides)
 
 
 @dataclass(frozen=True)
@@ -76,6 +122,7 @@ class Plan:
     limits: Limits
     templates: Templates
     """For the expressions and samplers of the input."""
+    target: Target | None = None
 
     @property
     def folder(self) -> Path:
@@ -85,7 +132,10 @@ class Plan:
 def plan(loaded: Loaded, provider_of: ProviderOf, *, simulate: bool = False) -> Plan:
     """The plan of a spec that `check.problems` found nothing wrong with."""
     spec = loaded.spec
-    steps = tuple(step_plan(step, loaded, provider_of, simulate=simulate) for step in spec.resolved())
+    steps = tuple(
+        step_plan(step, position, loaded, provider_of, simulate=simulate)
+        for position, step in enumerate(spec.resolved())
+    )
     paths = spec.output.path if spec.output.path is not None else f"{loaded.name}.jsonl"
     return Plan(
         name=loaded.name,
@@ -97,6 +147,9 @@ def plan(loaded: Loaded, provider_of: ProviderOf, *, simulate: bool = False) -> 
         acceptance=_acceptance(loaded, steps),
         limits=_limits(loaded),
         templates=Templates(vars=spec.vars, seed=spec.seed, step="input"),
+        target=None
+        if spec.target_rows is None
+        else Target(spec.target_rows.rows, spec.target_rows.max_candidates),
     )
 
 
@@ -105,15 +158,66 @@ def absolute(path: str, folder: Path) -> str:
     return path if is_url(path) else str(folder / path)
 
 
-def step_plan(step: Step, loaded: Loaded, provider_of: ProviderOf, *, simulate: bool) -> StepPlan:
-    """One step with its model's own settings merged in.
+def step_plan(step: Step, position: int, loaded: Loaded, provider_of: ProviderOf, *, simulate: bool) -> StepPlan:
+    """One step with its models' own settings merged in."""
+    schema = schema_in(step.response, loaded)
+    pool, fallbacks, sides = refs_of(step)
+    refs = [*pool, *fallbacks, *sides]
+    voices = tuple(voice(step, ref, schema, loaded, provider_of, simulate=simulate) for ref in refs)
+    first = len(pool)
+    said = step.samples if "samples" in step.model_fields_set or len(pool) < 2 else len(pool)
+    return StepPlan(
+        step,
+        voices,
+        members=shares(max(1, len(pool)), said, f"{loaded.spec.seed}/{step.name}") if voices else (),
+        fallbacks=tuple(range(first, first + len(fallbacks))),
+        sides=(len(refs) - 2, len(refs) - 1) if sides else None,
+        sources=sources_of(step, position, loaded),
+        schema=schema,
+        templates=Templates(vars=loaded.spec.vars, seed=loaded.spec.seed, step=step.name),
+    )
 
-    The simulated model answers equal requests equally, so samples and equal rows are told apart by a seed.
-    """
-    model = model_of(step)
+
+def refs_of(step: Step) -> tuple[list[ModelRef | None], list[ModelRef], list[ModelRef | None]]:
+    """The models of a step: its pool (or its one), those that stand in, and the sides of a conversation."""
+    if step.type != "llm":
+        return [], [], []
+    own = step.model if isinstance(step.model, list) else [step.model]
+    if step.turns is not None:
+        first = own[0] if own else None
+        return [], [], [step.turns.user.model or first, step.turns.assistant.model or first]
+    return list(own), list(step.fallback or ()), []
+
+
+def shares(members: int, samples: int, seed: str) -> tuple[int, ...]:
+    """Who gives each sample: each member as many, and those that are left over to members drawn by the seed."""
+    each, over = divmod(samples, members)
+    drawn = sorted(range(members), key=lambda member: blake2b(f"{seed}/{member}".encode(), digest_size=8).digest())
+    counts = [each + (member in drawn[:over]) for member in range(members)]
+    return tuple(member for member, count in enumerate(counts) for _ in range(count))
+
+
+def sources_of(step: Step, position: int, loaded: Loaded) -> tuple[str, ...]:
+    """The steps whose rows a step takes."""
+    if step.from_ is None:
+        return (loaded.spec.resolved()[position - 1].name if position else INPUT,)
+    return (step.from_,) if isinstance(step.from_, str) else tuple(step.from_)
+
+
+def voice(
+    step: Step,
+    ref: ModelRef | None,
+    schema: Mapping[str, Any] | None,
+    loaded: Loaded,
+    provider_of: ProviderOf,
+    *,
+    simulate: bool,
+) -> Voice:
+    """One model of a step. The simulated model answers equal requests equally, so samples and equal rows are told
+    apart by a seed."""
+    model = named(ref, loaded)
     settings = settings_of(step, model)
     backend, name = provider_of(model.name, backend_of(step, model), base_url=settings.base_url)
-    schema = schema_in(step.response, loaded)
     params = {**(step.generation_params or {}), **(model.generation_params or {})}
     if simulate or backend == "simulator":
         params.setdefault("seed", loaded.spec.seed)
@@ -127,10 +231,29 @@ def step_plan(step: Step, loaded: Loaded, provider_of: ProviderOf, *, simulate: 
         tools=tools_of(step.tools) if isinstance(step.tools, list) else None,
         tool_choice=step.tool_choice,
     )
-    templates = Templates(vars=loaded.spec.vars, seed=loaded.spec.seed, step=step.name)
-    # behind the plan there is one place for settings: what the model's own say is in the step's
-    step = step.model_copy(update={"backend_params": settings})
-    return StepPlan(step, engine_of(step, model, settings), settings, terms, schema, templates)
+    return Voice(model.name, backend_of(step, model), engine_of(step, model, settings), settings, terms)
+
+
+def named(ref: ModelRef | None, loaded: Loaded) -> Model:
+    """A model mapping, whether it is written here, named in `models`, or a bare name."""
+    known = loaded.spec.models
+    if isinstance(ref, str) and ref in known:
+        ref = known[ref]
+    elif isinstance(ref, Model) and ref.name in known:
+        base = known[ref.name]
+        base = Model(name=base) if isinstance(base, str) else base
+        ref = overlaid(base, ref)
+    return ref if isinstance(ref, Model) else Model(name=ref or "")
+
+
+def overlaid(base: Model, over: Model) -> Model:
+    """A named model with what is said beside its name on top; the params mappings merge by key."""
+    said = {key: getattr(over, key) for key in over.model_fields_set - {"name"}}
+    if base.generation_params and over.generation_params:
+        said["generation_params"] = {**base.generation_params, **over.generation_params}
+    if base.backend_params and over.backend_params:
+        said["backend_params"] = base.backend_params.overlaid(over.backend_params)
+    return base.model_copy(update=said)
 
 
 def model_of(step: Step) -> Model:
@@ -185,7 +308,7 @@ def constraint_of(response: Response | None, schema: Mapping[str, Any] | None) -
 
 def _acceptance(loaded: Loaded, steps: tuple[StepPlan, ...]) -> Acceptance:
     accept = loaded.spec.accept
-    everything = any(step.settings.require_all_responses for step in steps)
+    everything = any(voice.settings.require_all_responses for step in steps for voice in step.voices)
     if accept is None and not everything:
         return Acceptance()
     rate = accept.max_error_rate if accept is not None else None

@@ -17,7 +17,7 @@ from synth_cli.core.request import Constraint, Draft, Message, Terms
 from synth_cli.core.row import Row
 from synth_cli.spec.hints import NOT_PARAMS
 from synth_cli.spec.model import OVERRIDE, ChatMessage, Prompt
-from synth_cli.template import Template, TemplateError, Templates, scope, text
+from synth_cli.template import Scope, Template, TemplateError, Templates, scope, text
 
 FORMATS: Mapping[str, tuple[str, str]] = {
     # (with a system prompt, without one), byte for byte what models of these families were trained on
@@ -40,42 +40,61 @@ class Drafter:
     def __init__(self, plan: StepPlan, folder: Path) -> None:
         step, templates = plan.step, plan.templates
         self._folder = folder
-        self._samples = step.samples
-        self._terms = plan.terms
+        self._members = plan.members
+        self._terms = tuple(voice.terms for voice in plan.voices)
         self._system, self._user, self._messages = turns_of(step.prompt, step.messages, templates)
         self._format = raw_format(step.prompt_format, templates)
         self._tools = templates.value(step.tools) if isinstance(step.tools, str) else None
         choice = step.response.choice if step.response is not None else None
         self._choice = templates.value(choice) if isinstance(choice, str) else None
         parts = (self._system, self._user, self._messages, self._tools, self._choice)
-        self._per_sample = any(part is not None and "sample" in part.reserved for part in parts)
+        self._each_apart = len(set(plan.members)) > 1 or any(
+            part is not None and "sample" in part.reserved for part in parts
+        )
 
     def drafts(self, row: Row) -> tuple[Draft, ...] | Fault:
         """One draft for each sample, or why the row cannot be asked."""
+        members = self._members
         try:
             first = self._draft(row, 0)
-            if self._samples == 1:
+            if len(members) == 1:
                 return (first,)
-            if self._per_sample:
-                return (first, *(self._draft(row, sample) for sample in range(1, self._samples)))
+            if self._each_apart:
+                return (first, *(self._draft(row, sample) for sample in range(1, len(members))))
         except (TemplateError, MessageError) as error:
             return Fault(FaultKind.TEMPLATE, str(error))
-        return (first, *(replace(first, sample=sample) for sample in range(1, self._samples)))
+        return (first, *(replace(first, sample=sample) for sample in range(1, len(members))))
+
+    def turned(self, row: Row, draft: Draft, voice: int) -> Draft:
+        """The same request to another of the step's models. Raises MessageError or TemplateError as drafting does."""
+        return replace(draft, terms=self.terms_for(row, scope(row, sample=draft.sample), voice), voice=voice)
+
+    def refined(self, row: Row, sample: int, voice: int, prompt: Template, response: Any) -> Draft:
+        """A pass that shows an answer to the model: the same system prompt, another user turn."""
+        view = scope(row, sample=sample)
+        said = text_of(prompt.render(scope(row, sample=sample, response=response)))
+        return self._turns(row, view, voice, self._system_of(view), said, sample)
 
     def _draft(self, row: Row, sample: int) -> Draft:
-        view = scope(row, sample=sample)
-        terms = self._terms_for(row, view)
+        view, voice = scope(row, sample=sample), self._members[sample]
         if self._messages is not None:
-            return Draft(terms, messages_of(self._messages.render(view), self._folder), sample=sample)
-        system = None if self._system is None else text_of(self._system.render(view))
+            terms = self.terms_for(row, view, voice)
+            return Draft(terms, messages_of(self._messages.render(view), self._folder), None, sample, voice)
         assert self._user is not None
-        user = text_of(self._user.render(view))
+        system = self._system_of(view)
+        return self._turns(row, view, voice, system, text_of(self._user.render(view)), sample)
+
+    def _system_of(self, view: Scope) -> str | None:
+        return None if self._system is None else text_of(self._system.render(view))
+
+    def _turns(self, row: Row, view: Scope, voice: int, system: str | None, user: str, sample: int) -> Draft:
+        terms = self.terms_for(row, view, voice)
         if self._format is not None:
-            return Draft(terms, prompt=self._raw(system, user, row), sample=sample)
+            return Draft(terms, (), self._raw(system, user, row), sample, voice)
         turn: Message = {"role": "user", "content": user}
         if system:
-            return Draft(terms, ({"role": "system", "content": system}, turn), sample=sample)
-        return Draft(terms, (turn,), sample=sample)
+            return Draft(terms, ({"role": "system", "content": system}, turn), None, sample, voice)
+        return Draft(terms, (turn,), None, sample, voice)
 
     def _raw(self, system: str | None, user: str, row: Row) -> str:
         shape = self._format
@@ -87,18 +106,22 @@ class Drafter:
         assert shape is not None
         return text_of(shape.render(scope(Row(row.index, row.id, {"system": system or "", "user": user}))))
 
-    def _terms_for(self, row: Row, view: Any) -> Terms:
-        over = row.values.get(OVERRIDE)
-        if self._tools is None and self._choice is None and over is None:
-            return self._terms
-        terms = self._terms
-        if over is not None:
-            terms = replace(terms, params={**terms.params, **params_of(over)})
+    def terms_for(self, row: Row, view: Scope, voice: int) -> Terms:
+        """The voice's terms with what this row has of its own."""
+        terms = own_terms(self._terms[voice], row)
+        if self._tools is None and self._choice is None:
+            return terms
         if self._tools is not None:
             terms = replace(terms, tools=tools_of(self._tools.render(view)))
         if self._choice is not None:
             terms = replace(terms, constraint=Constraint("choice", choice_of(self._choice.render(view))))
         return terms
+
+
+def own_terms(terms: Terms, row: Row) -> Terms:
+    """The terms with the row's own sampling parameters."""
+    over = row.values.get(OVERRIDE)
+    return terms if over is None else replace(terms, params={**terms.params, **params_of(over)})
 
 
 def turns_of(

@@ -44,6 +44,11 @@ class Allowance:
         self._announced = Reserved(run, 0.0, 0)
         self._announce = announce
 
+    @property
+    def held(self) -> bool:
+        """Whether something in flight may yet give back what it does not use."""
+        return self._in_flight > 0
+
     def reserve(self, cost: float, tokens: int) -> bool:
         """Whether a request with this worst case may be sent; if so it is held until settled."""
         held_cost = self._held_cost + cost

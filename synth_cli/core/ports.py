@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from synth_cli.core.events import Fact
+from synth_cli.core.events import Fact, Replied
 from synth_cli.core.reply import Answer, Fault, Reply
 from synth_cli.core.request import Message, Request
 from synth_cli.core.row import Context
-from synth_cli.core.state import History, Verdict
+from synth_cli.core.state import History, Invalid, Verdict
+
+if TYPE_CHECKING:
+    from synth_cli.core.work import Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,14 @@ class Judge(Protocol):
     def __call__(self, context: Context, reply: Reply) -> Verdict: ...
 
 
+class Settling(Protocol):
+    """What goes on when a request has come to its end for this round."""
+
+    def answered(self, replied: Replied, reply: Reply, value: Any) -> None: ...
+
+    def failed(self, cause: Fault | Invalid) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A request to send now. `attempt` counts from 1 within the round."""
@@ -140,11 +151,26 @@ class Task:
     """What is sent instead of the row's own messages: a re-ask with feedback."""
     worst_cost: float = 0.0
     worst_tokens: int = 0
+    rules: Rules | None = None
+    """How it is treated, where that is not as its work treats all."""
+    settling: Settling | None = None
+
+
+class Tasks(Protocol):
+    """Where tasks come from when they come by and by."""
+
+    def next(self) -> Task | None:
+        """None: nothing is ready now."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing will ever come again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing can be sent before `until` (the clock of `Work.take`); None: not before something in flight settles."""
+    """Nothing can be sent before `until` (the clock of `Work.take`). None: not before something in flight settles, or,
+    with nothing in flight, before other engines have got further: then `advance` returns."""
 
     until: float | None
 

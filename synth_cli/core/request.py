@@ -63,6 +63,8 @@ class Draft:
     messages: tuple[Message, ...] = ()
     prompt: str | None = None
     sample: int = 0
+    voice: int = 0
+    """Which of the step's models is asked."""
 
     def content(self, epoch: int) -> bytes:
         """16 bytes that are equal exactly for equal requests of one epoch."""
@@ -92,10 +94,21 @@ class Request:
         return len(sent)
 
 
-def identify(draft: Draft, content: bytes, draw: int) -> Request:
-    """The request that this draft is, given how many equal ones came before it."""
+Draw: TypeAlias = int | bytes
+"""What tells equal requests apart: how many equal ones came before in the input, or, behind an answer, the 16 bytes of
+the row or request that this one was made of."""
+OFFSET_BYTES = 3
+
+
+def identify(draft: Draft, content: bytes, draw: Draw) -> Request:
+    """The request that this draft is."""
     digest = blake2b(content, digest_size=ID_BYTES)
-    digest.update(draw.to_bytes(8, "big"))
+    if isinstance(draw, int):
+        digest.update(draw.to_bytes(8, "big"))
+        offset = draw
+    else:
+        digest.update(draw)
+        offset = int.from_bytes(draw[:OFFSET_BYTES], "big")
     seed = draft.terms.params.get("seed")
-    own = seed + draft.sample + draw if isinstance(seed, int) and not isinstance(seed, bool) else None
+    own = seed + draft.sample + offset if isinstance(seed, int) and not isinstance(seed, bool) else None
     return Request(digest.digest(), draft.terms, draft.messages, draft.prompt, own)

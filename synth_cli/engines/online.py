@@ -59,6 +59,11 @@ class OnlineEngine:
         """What holds requests back now, such as 'paced by the provider: 3,000 requests/min'; empty if nothing does."""
         return self._throttle.pacer.note(self._clock())
 
+    def wake(self) -> None:
+        """Something became ready that was not when the work was asked last."""
+        if self._pool is not None:
+            self._pool.wake()
+
     async def advance(self, work: Work, record: Record) -> None:
         """Until `work` is done or stopped. Everything recorded is durable on return, also after an error.
 

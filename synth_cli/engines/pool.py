@@ -65,6 +65,10 @@ class Pool:
     def in_flight(self) -> int:
         return len(self._open)
 
+    def wake(self) -> None:
+        """Something may have become ready."""
+        self._wake.set()
+
     async def run(self) -> None:
         """Until the work is done. Cancelled, it gives back what was in flight."""
         try:
@@ -142,7 +146,8 @@ class Pool:
             if found.until is not None:
                 self._due = found.until
             elif not self._open:
-                raise RuntimeError("the work waits for something in flight, but nothing is")
+                # others must get further first
+                self._done = True
             return None
         if isinstance(found, Done):
             self._done = True

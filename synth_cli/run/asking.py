@@ -1,20 +1,26 @@
-"""Asking what is left to ask, on one event loop, with the engine that the plan names."""
+"""Asking what is left to ask, on one event loop: passes over the job until another would find nothing to do."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import signal
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+from synth_cli.core.events import Reserved
+from synth_cli.core.ports import Progress
+from synth_cli.core.shift import Ending, Shift, total
+from synth_cli.engines.recording import GroupRecord
 from synth_cli.errors import Interrupted
 from synth_cli.report.live import Display
-from synth_cli.run import online
 from synth_cli.run.again import again
+from synth_cli.run.batch import Offices
 from synth_cli.run.desk import Asked, Desk
+from synth_cli.run.flow import Flow, Passed
 from synth_cli.run.halt import Halt
+from synth_cli.run.lanes import Engines, Lane
 from synth_cli.run.running import Running
 from synth_cli.run.wire import Wired
 
@@ -40,9 +46,9 @@ def ask(
 ) -> Asked:
     """Asks until nothing is left or something ends it. Raises Interrupted when told twice to stop."""
     if running.options.no_calls:
-        for _ in wired.feed().requests():
-            pass
-        return Asked()
+        flow = Flow(wired.chain, Shift())
+        flow.scan()
+        return Asked(rows=flow.passed.rows, reused=flow.passed.answered)
     halt = Halt()
     try:
         return on_loop(_ask(Desk(wired, running, display, environ, chance, halt)))
@@ -59,8 +65,145 @@ async def _ask(desk: Desk) -> Asked:
     assert main is not None
     desk.halt.leave = main.cancel
     async with AsyncExitStack() as leave:
-        if desk.wired.plan.engine == "batch":
-            from synth_cli.run import batch
+        return await Asking(desk, leave).run()
 
-            return await batch.drive(desk, leave)
-        return await online.drive(desk, leave)
+
+class Asking:
+    """One run's asking: made for it, run once."""
+
+    def __init__(self, desk: Desk, leave: AsyncExitStack) -> None:
+        self._desk = desk
+        self._record = GroupRecord(desk.running.ledger)
+        leave.callback(self._record.flush)
+        self._lanes = Engines(desk, leave).lanes()
+        self._offices = Offices(desk, self._record, leave)
+        self._passed = Passed()
+        self._before = 0
+        """Answers of this run when the latest pass began."""
+        self._live_now = True
+        self._stopped = asyncio.Event()
+        self._shift: Shift | None = None
+
+    async def run(self) -> Asked:
+        """Until nothing is left or something ends it."""
+        self._desk.halt.stop = self._stop
+        async with self._desk.watched(self._progress):
+            ending = await self._passes()
+        tally = total((*(work.tally for lane in self._lanes for work in lane.works), *self._offices.tallies()))
+        limits = next((lane.engine.limits for lane in self._lanes if lane.engine is not None), None)
+        passed = self._passed
+        return Asked(
+            ending, tally, self._desk.halt.signum, limits, (), passed.rows, self._reused(), passed.failed + passed.refused
+        )
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        if self._shift is not None:
+            self._shift.end(Ending("stopped"))
+
+    async def _passes(self) -> Ending | None:
+        phases = phases_of(self._lanes)
+        while True:
+            more = progress = False
+            for phase in phases:
+                flow = await self._live(phase)
+                if self._shift is not None and self._shift.ending is not None:
+                    return self._shift.ending
+                more |= flow.more
+                progress |= flow.handed > 0
+                if len(phases) > 1:
+                    for lane in phase:
+                        await lane.close()
+            if self._offices:
+                ending = await self._offices.advance(self._batches, fresh=progress)
+                if ending is not None:
+                    return ending
+                progress |= self._offices.collected
+                more |= self._offices.collected
+            if more and progress:
+                continue
+            if not self._offices or self._offices.finished:
+                return None
+            ending = await self._offices.wait(self._stopped)
+            if ending is not None:
+                return ending
+
+    async def _live(self, lanes: Iterable[Lane]) -> Flow:
+        """One pass with these engines."""
+        chosen = list(lanes)
+
+        def announce(reserved: Reserved) -> None:
+            self._record.add(reserved)
+            self._record.flush()
+
+        def ended() -> None:
+            for lane in chosen:
+                lane.wake()
+
+        shift = self._shift = self._desk.shift(announce, ended)
+        if self._stopped.is_set():
+            shift.end(Ending("stopped"))
+        flow = self._flow(shift, live=True)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for lane in chosen:
+                    group.create_task(lane.tend(flow, shift, self._record))
+        except BaseExceptionGroup as several:
+            if len(several.exceptions) > 1:
+                raise
+            raise several.exceptions[0] from several.exceptions[0].__cause__
+        finally:
+            self._record.flush()
+        if shift.allowance is not None:
+            shift.allowance.close()
+        return flow
+
+    def _batches(self, shift: Shift) -> Flow:
+        """A pass for requests that go into batches."""
+        self._shift = shift
+        if self._stopped.is_set():
+            shift.end(Ending("stopped"))
+        return self._flow(shift, live=False)
+
+    def _flow(self, shift: Shift, *, live: bool) -> Flow:
+        flow = Flow(self._desk.wired.chain, shift, live=live)
+        self._passed, self._live_now, self._before = flow.passed, live, self._answered()
+        return flow
+
+    def _answered(self) -> int:
+        live = sum(work.tally.answered for lane in self._lanes for work in lane.works)
+        return live + sum(tally.answered for tally in self._offices.tallies())
+
+    def _reused(self) -> int:
+        """Answers that were there before this run."""
+        before = self._before if self._live_now else self._answered()
+        return max(0, self._passed.answered - before)
+
+    def _progress(self) -> Progress:
+        wired, passed = self._desk.wired, self._passed
+        tally = total((*(work.tally for lane in self._lanes for work in lane.works), *self._offices.tallies()))
+        known = passed.requests if passed.complete and len(wired.chain.stages) == 1 else wired.total
+        notes = [note for note in (*(lane.note for lane in self._lanes), self._offices.note) if note]
+        return Progress(
+            total=known,
+            answered=tally.answered,
+            failed=tally.failed + passed.failed + passed.refused,
+            reused=self._reused(),
+            in_flight=sum(lane.in_flight for lane in self._lanes) + self._offices.in_flight,
+            retries=tally.retries,
+            rate_limited=tally.rate_limited,
+            input_tokens=tally.input_tokens,
+            output_tokens=tally.output_tokens,
+            cost=None if tally.unpriced else tally.cost,
+            note="; ".join(dict.fromkeys(notes)),
+            batches=self._offices.batches,
+            time_of_day=self._offices.time_of_day,
+        )
+
+
+def phases_of(lanes: list[Lane]) -> list[list[Lane]]:
+    """Engines that work at the same time. Models of this machine take its memory in turn: one in each phase."""
+    local = [lane for lane in lanes if lane.local]
+    together = [lane for lane in lanes if not lane.local]
+    first = [*together, *local[:1]]
+    return [*([first] if first else []), *([lane] for lane in local[1:])]

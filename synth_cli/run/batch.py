@@ -1,25 +1,28 @@
-"""Driving the batch engine: advance, wait, advance again, until nothing is open and nothing is left to ask."""
+"""The batches of a job: an engine for each model that is asked in batches, looked after until nothing is open."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
-from synth_cli.compile.plan import Plan
-from synth_cli.core.ports import Progress, Task
-from synth_cli.core.work import Ending, Tally
+from synth_cli.compile.plan import Plan, StepPlan, Voice
+from synth_cli.core.ports import BatchStanding, Record
+from synth_cli.core.shift import Ending, Shift, Tally
+from synth_cli.core.work import StepWork
 from synth_cli.engines.batch import BatchEngine, BatchSettings
-from synth_cli.engines.recording import GroupRecord
+from synth_cli.errors import UsageError
 from synth_cli.providers.batches import batch_client
 from synth_cli.providers.http import AiohttpTransport
 from synth_cli.report.words import counted
-from synth_cli.run.desk import Asked, Desk, deadline_of, simulator, surroundings
+from synth_cli.run.desk import Desk, deadline_of, simulator, surroundings
+from synth_cli.run.flow import Flow, voices_of
 from synth_cli.run.options import RunOptions
 from synth_cli.run.running import Running
-from synth_cli.run.wire import Wired, endpoint, place_of, price_of, simulated
+from synth_cli.run.wire import endpoint, place_of, price_of, simulated
 from synth_cli.stores.folder import StateFolder
 from synth_cli.stores.ledger import SqliteLedger
 
@@ -40,28 +43,43 @@ class Office:
     environ: Mapping[str, str]
     log: Callable[[str], None]
 
-    async def engine(self, leave: AsyncExitStack) -> BatchEngine:
-        """The engine for the plan's provider; what `leave` is given is undone at the end."""
-        step, root = self.plan.steps[0], self.state.root
+    def voices(self) -> list[tuple[StepPlan, int]]:
+        """The models that are asked in batches."""
+        return [
+            (step, place)
+            for step in self.plan.steps
+            for place, voice in enumerate(step.voices)
+            if voice.engine == "batch"
+        ]
+
+    async def engines(self, leave: AsyncExitStack) -> list[BatchEngine]:
+        """An engine for each of those; what `leave` is given is undone at the end."""
+        root = self.state.root
         folder = root / "batches"
         folder.mkdir(parents=True, exist_ok=True)
-        url = await simulator(
-            step, self.options, leave, batch_seconds=SIMULATED_SECONDS, folder=str(root / "simulator")
-        )
+        voices = self.voices()
+        url = None
+        if any(simulated(step.voices[place], self.options) for step, place in voices):
+            url = await simulator(leave, batch_seconds=SIMULATED_SECONDS, folder=str(root / "simulator"))
+        return [await self._engine(step, step.voices[place], leave, folder, url) for step, place in voices]
+
+    async def _engine(
+        self, step: StepPlan, voice: Voice, leave: AsyncExitStack, folder: Path, url: str | None
+    ) -> BatchEngine:
+        url = url if simulated(voice, self.options) else None
         transport = AiohttpTransport(environ=surroundings(self.environ, url))
         leave.push_async_callback(transport.close)
-        settings = step.settings
-        place = endpoint(step, self.environ, url)
-        model = batch_client(place, transport, window=settings.completion_window)
+        settings = voice.settings
+        model = batch_client(endpoint(voice, self.environ, url), transport, window=settings.completion_window)
         leave.push_async_callback(model.close)
         own = BatchSettings(
             step=step.name,
             job=self.plan.name,
-            place=place_of(step, self.options),
+            place=place_of(step, voice, self.options),
             batch_size=settings.batch_size,
             delete_successful=settings.delete_successful_batch_files,
             delete_failed=settings.delete_failed_batch_files,
-            price=price_of(step, self.options),
+            price=price_of(voice, self.options),
             metadata=self.plan.loaded.spec.labels,
         )
         return BatchEngine(model, self.ledger, own, folder=folder, log=self.log)
@@ -71,96 +89,150 @@ def office_of(running: Running, environ: Mapping[str, str]) -> Office:
     return Office(running.plan, running.options, running.state, running.ledger, environ, running.journal.write)
 
 
-async def drive(desk: Desk, leave: AsyncExitStack) -> Asked:
-    """Until the job is asked through; with `--no-wait` once."""
-    wired, running = desk.wired, desk.running
-    engine = await office_of(running, desk.environ).engine(leave)
-    record = GroupRecord(running.ledger)
-    leave.callback(record.flush)
-    stopped = asyncio.Event()
-    open_now = frozenset(running.ledger.standing().pending)
-    through = False
-    async with desk.watched(lambda: progress_of(wired, engine)):
+@dataclass(slots=True)
+class _Room:
+    """One engine, and whether what is left to ask for it has been gone through since anything changed."""
+
+    key: tuple[str, int]
+    engine: BatchEngine
+    open: frozenset[str]
+    through: bool = False
+
+
+class Offices:
+    """The batches of a run. False where no model is asked in batches."""
+
+    def __init__(self, desk: Desk, record: Record, leave: AsyncExitStack) -> None:
+        self._desk = desk
+        self._record = record
+        self._leave = leave
+        self._office = office_of(desk.running, desk.environ)
+        self._voices = self._office.voices()
+        self._rooms: list[_Room] | None = None
+        self.collected = False
+        """Whether a batch ended in the latest advance."""
+
+    def __bool__(self) -> bool:
+        return bool(self._voices)
+
+    @property
+    def engines(self) -> list[BatchEngine]:
+        return [room.engine for room in self._rooms or ()]
+
+    @property
+    def batches(self) -> tuple[BatchStanding, ...]:
+        return tuple(standing for engine in self.engines for standing in engine.batches)
+
+    @property
+    def note(self) -> str:
+        return "; ".join(dict.fromkeys(engine.note for engine in self.engines if engine.note))
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in open batches, as they were last seen."""
+        return sum(one.total for one in self.batches if one.outcome is None)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no batch is open, and none was left to be made when everything was gone through."""
+        return all(room.engine.finished and not room.open for room in self._rooms or ())
+
+    @property
+    def time_of_day(self) -> float:
+        return time.time() if self else 0.0
+
+    def tallies(self) -> list[Tally]:
+        """What each engine collected."""
+        return [tally_of(engine) for engine in self.engines]
+
+    async def advance(self, going: Callable[[Shift], Flow], *, fresh: bool) -> Ending | None:
+        """Once for each engine: collects, and submits what is left. `fresh`: answers came since, so that more may be.
+
+        `going` makes a pass over the job. Returns what ends the run.
+        """
+        if self._rooms is None:
+            open_now = frozenset(self._desk.running.ledger.standing().pending)
+            engines = await self._office.engines(self._leave)
+            keys = [(step.name, place) for step, place in self._voices]
+            self._rooms = [_Room(key, engine, open_now) for key, engine in zip(keys, engines, strict=True)]
+        self.collected = False
+        for room in self._rooms:
+            room.through = room.through and not fresh
+            ending = await self._advance(room, going)
+            if ending is not None:
+                return ending
+        return None
+
+    async def _advance(self, room: _Room, going: Callable[[Shift], Flow]) -> Ending | None:
         while True:
             # what is left to ask changes only when a batch has ended: else the input need not be read again
-            ending = await _advance(desk, engine, record, stopped, again=not through)
-            before, open_now = open_now, frozenset(running.ledger.standing().pending)
-            if ending is not None or (engine.finished and not through):
-                break
-            if through and before - open_now:
-                through = False
-                continue
-            through = bool(open_now)
-            if running.options.no_wait:
-                ending = Ending("pending", waiting(engine))
-                break
-            ending = await _pause(desk, stopped, engine.note)
-            if ending is not None:
-                break
-    return Asked(ending, tally_of(engine), desk.halt.signum)
+            again = not room.through
+            ending = await self._once(room, going, again=again)
+            before, room.open = room.open, frozenset(self._desk.running.ledger.standing().pending)
+            ended = bool(before - room.open)
+            self.collected |= ended
+            if ending is not None or (room.engine.finished and again):
+                room.through = ending is None
+                return ending
+            if again or not ended:
+                room.through = bool(room.open)
+                return None
+            room.through = False
 
+    async def _once(self, room: _Room, going: Callable[[Shift], Flow], *, again: bool) -> Ending | None:
+        desk, engine = self._desk, room.engine
+        # what is announced of a batch is itself what holds its worst case
+        shift = desk.shift(lambda reserved: None)
+        flow = going(shift)
+        rules = voices_of(desk.wired.chain)[room.key].rules[room.key[1]]
+        tasks = flow.queue([room.key]) if again else iter(())
+        work = StepWork(tasks, rules, self._record, chance=desk.chance, shift=shift, outstanding=engine.outstanding)
+        trouble = engine.note
+        await engine.advance(work, self._record)
+        if work.ending is not None and work.ending.why == "deadline":
+            return late(engine.note or trouble)
+        if work.ending is not None and work.ending.why == "budget" and engine.outstanding:
+            # what the open batches do not use of what is held for them can still be spent
+            return None
+        return work.ending
 
-async def _advance(
-    desk: Desk, engine: BatchEngine, record: GroupRecord, stopped: asyncio.Event, *, again: bool
-) -> Ending | None:
-    """Once; `again`: over the whole input. Returns what ends the run."""
-    # what is announced of a batch is itself what holds its worst case
-    allowance = desk.allowance(lambda reserved: None)
-    feed = desk.wired.feed() if again else None
-    tasks: Iterator[Task] = iter(()) if feed is None else iter(feed)
-    work = desk.work(tasks, record, allowance, outstanding=engine.outstanding)
+    async def wait(self, stopped: asyncio.Event) -> Ending | None:
+        """Until the next look is due, somebody stops the run, or its time is over; at once where nobody waits."""
+        desk = self._desk
+        if desk.running.options.no_wait:
+            return Ending("pending", self._waiting())
+        intervals = [
+            min(voice.settings.batch_check_interval, SIMULATED_SECONDS / 2)
+            if simulated(voice, desk.running.options)
+            else voice.settings.batch_check_interval
+            for voice in (step.voices[place] for step, place in self._voices)
+        ]
+        wait = min(intervals) * (1 + JITTER * (2 * desk.chance() - 1))
+        now = time.monotonic()
+        deadline = deadline_of(desk.running, now)
+        over = deadline is not None and now + wait >= deadline
+        if over and deadline is not None:
+            wait = max(0.0, deadline - now)
+        try:
+            await asyncio.wait_for(stopped.wait(), wait)
+        except TimeoutError:
+            return late(self.note) if over else None
+        return Ending("stopped")
 
-    def stop() -> None:
-        work.stop()
-        stopped.set()
-
-    desk.halt.stop = stop
-    if stopped.is_set():
-        work.stop()
-    trouble = engine.note
-    await engine.advance(work, record)
-    if work.ending is not None and work.ending.why == "deadline":
-        return late(engine.note or trouble)
-    if work.ending is not None and work.ending.why == "budget" and engine.outstanding:
-        # what the open batches do not use of what is held for them can still be spent
-        return None
-    if work.ending is None and feed is not None and feed.passed.stopped:
-        return Ending("on_failure", feed.passed.stopped)
-    return work.ending
-
-
-async def _pause(desk: Desk, stopped: asyncio.Event, note: str) -> Ending | None:
-    """Until the next look is due, somebody stops the run, or its time is over; `note` is the latest trouble."""
-    plan = desk.wired.plan
-    interval = plan.settings.batch_check_interval
-    if simulated(plan, desk.running.options):
-        interval = min(interval, SIMULATED_SECONDS / 2)
-    wait = interval * (1 + JITTER * (2 * desk.chance() - 1))
-    now = time.monotonic()
-    deadline = deadline_of(desk.running, now)
-    over = deadline is not None and now + wait >= deadline
-    if over and deadline is not None:
-        wait = max(0.0, deadline - now)
-    try:
-        await asyncio.wait_for(stopped.wait(), wait)
-    except TimeoutError:
-        return late(note) if over else None
-    return Ending("stopped")
+    def _waiting(self) -> str:
+        """What a run that does not wait leaves open."""
+        number = sum(standing.outcome is None for standing in self.batches)
+        if not number:
+            return self.note or "nothing could be submitted yet"
+        outstanding = sum(engine.outstanding for engine in self.engines)
+        said = f"{counted(number, 'batch', 'batches')} with {counted(outstanding, 'request')} open at the provider"
+        return f"{said}; {self.note}" if self.note else said
 
 
 def late(note: str) -> Ending:
     """The end of a run whose time is over; `note` is the latest trouble, which may be why it took so long."""
     said = "the time allowed for a run is over"
     return Ending("deadline", f"{said}; {note}" if note else said)
-
-
-def waiting(engine: BatchEngine) -> str:
-    """What a run that does not wait leaves open."""
-    number = sum(standing.outcome is None for standing in engine.batches)
-    if not number:
-        return engine.note or "nothing could be submitted yet"
-    said = f"{counted(number, 'batch', 'batches')} with {counted(engine.outstanding, 'request')} open at the provider"
-    return f"{said}; {engine.note}" if engine.note else said
 
 
 def tally_of(engine: BatchEngine) -> Tally:
@@ -171,23 +243,4 @@ def tally_of(engine: BatchEngine) -> Tally:
         output_tokens=found.output_tokens,
         cost=found.cost,
         unpriced=found.unpriced,
-    )
-
-
-def progress_of(wired: Wired, engine: BatchEngine) -> Progress:
-    passed, found = wired.passed, engine.collected
-    return Progress(
-        total=passed.requests if passed.complete else wired.total,
-        answered=found.replies,
-        failed=passed.failed + passed.refused,
-        reused=max(0, passed.answered - found.replies),
-        in_flight=sum(one.total for one in engine.batches if one.outcome is None),
-        retries=0,
-        rate_limited=0,
-        input_tokens=found.input_tokens,
-        output_tokens=found.output_tokens,
-        cost=None if found.unpriced else found.cost,
-        note=engine.note,
-        batches=engine.batches,
-        time_of_day=time.time(),
     )

@@ -1,29 +1,22 @@
-"""What a drive needs at hand, and what all drives do alike: rules, budget, the clock, the display."""
+"""What asking needs at hand: budget, clock, display, signals."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from synth_cli.compile.plan import StepPlan
 from synth_cli.core.budget import Allowance
 from synth_cli.core.events import Reserved
-from synth_cli.core.ports import Progress, RateLimits, Record, Task
-from synth_cli.core.reply import Reply
-from synth_cli.core.request import Message
-from synth_cli.core.retry import RetryPolicy
-from synth_cli.core.state import Invalid
-from synth_cli.core.work import HOPELESS, Ending, Rules, StepWork, Tally
+from synth_cli.core.ports import Progress, RateLimits
+from synth_cli.core.shift import Ending, Shift, Tally
 from synth_cli.report.live import Display
 from synth_cli.run.halt import Halt
-from synth_cli.run.options import RunOptions
 from synth_cli.run.running import Running
-from synth_cli.run.wire import Wired, simulated
+from synth_cli.run.wire import Wired
 
 REFRESH = 0.25
 """Seconds between two looks of the display."""
@@ -41,6 +34,12 @@ class Asked:
     limits: RateLimits | None = None
     """What the provider's headers said last."""
     notes: tuple[str, ...] = ()
+    rows: int = 0
+    """Of the input, as far as it was read."""
+    reused: int = 0
+    """Answers that were there before."""
+    failed: int = 0
+    """Requests that had failed before, and rows that could not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +53,17 @@ class Desk:
     chance: Callable[[], float]
     halt: Halt
 
-    def work(
-        self, tasks: Iterator[Task], record: Record, allowance: Allowance | None, *, outstanding: int = 0
-    ) -> StepWork:
-        """The step's work over these tasks; `outstanding` requests are in open batches."""
+    def shift(self, announce: Callable[[Reserved], None], ended: Callable[[], None] | None = None) -> Shift:
+        """The budget and the time that are left. `announce` takes what may be in flight."""
         deadline = deadline_of(self.running, time.monotonic())
-        return StepWork(
-            tasks,
-            rules_of(self.wired),
-            record,
-            chance=self.chance,
-            allowance=allowance,
-            deadline=deadline,
-            outstanding=outstanding,
-        )
+        return Shift(allowance=self._allowance(announce), deadline=deadline, ended=ended)
 
-    def allowance(self, announce: Callable[[Reserved], None]) -> Allowance | None:
-        """What is left of the round's budget; None where there is none. `announce` takes what may be in flight."""
-        if self.wired.worst is None:
-            return None
+    def _allowance(self, announce: Callable[[Reserved], None]) -> Allowance | None:
+        """What is left of the round's budget; None where there is none."""
         running = self.running
         limits = running.plan.limits
+        if limits.cost is None and limits.tokens is None:
+            return None
         spent_cost, spent_tokens = running.ledger.spent(running.round)
         return Allowance(
             running.run,
@@ -108,10 +97,8 @@ class Desk:
             await asyncio.sleep(REFRESH)
 
 
-async def simulator(step: StepPlan, options: RunOptions, leave: AsyncExitStack, **settings: Any) -> str | None:
-    """Starts the simulated model on loopback when it is wanted; returns its address."""
-    if not simulated(step, options):
-        return None
+async def simulator(leave: AsyncExitStack, **settings: Any) -> str:
+    """Starts the simulated model on loopback; returns its address."""
     from synth_cli.simulator import Settings, Simulator
 
     server = await leave.enter_async_context(Simulator(Settings(**settings)))
@@ -133,30 +120,6 @@ def line(progress: Progress) -> str:
         f"{progress.retries} retries, {progress.rate_limited} rate limited, {progress.in_flight} in flight; "
         f"tokens {progress.input_tokens} in, {progress.output_tokens} out; cost {cost}{note}"
     )
-
-
-def rules_of(wired: Wired) -> Rules:
-    """How the step's requests are treated."""
-    settings = wired.plan.settings
-    most = settings.max_concurrent_requests
-    return Rules(
-        step=wired.plan.name,
-        retry=RetryPolicy(settings.max_retries),
-        judge=wired.policy.judge,
-        reask=_reask(wired),
-        price=wired.price,
-        worst=wired.worst,
-        stop_on_failure=wired.plan.step.on_failure == "stop",
-        # batches are not asked so often that the first answers could tell
-        hopeless_after=sys.maxsize if wired.plan.engine == "batch" else max(HOPELESS, 2 * (most or 0)),
-    )
-
-
-def _reask(wired: Wired) -> Callable[[Task, Reply, Invalid], tuple[Message, ...]] | None:
-    reask = wired.policy.reask
-    if reask is None:
-        return None
-    return lambda task, reply, invalid: reask(task.request.messages, reply, invalid)
 
 
 def deadline_of(running: Running, now: float) -> float | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,28 +12,29 @@ from pathlib import Path
 import orjson
 
 from synth_cli.compile.inputs import volatile
-from synth_cli.compile.plan import Plan, StepPlan
-from synth_cli.compile.requests import Drafter
+from synth_cli.compile.plan import INPUT, Plan, Voice
 from synth_cli.core.cost import Price, cost, worst_case
 from synth_cli.core.figures import Traffic
 from synth_cli.core.reply import Usage
-from synth_cli.core.row import Context
-from synth_cli.core.state import NOTHING, Answered, Failed
+from synth_cli.core.row import Finished, Row, Sampled
 from synth_cli.report.words import usd
-from synth_cli.run.feed import Feed, Passed
 from synth_cli.run.opening import epoch_of, state_of
 from synth_cli.run.options import RunOptions
+from synth_cli.run.passage import Chain
 from synth_cli.run.prepare import prepare
+from synth_cli.run.stage import EachStage, ModelStage, Open, Seen, Stage, WholeStage
 from synth_cli.run.wire import (
+    all_simulated,
     available,
+    chain_of,
     given_length,
     input_rows,
     most_output,
-    policy_of,
     price_in,
     price_of,
-    simulated,
+    voices_of,
 )
+from synth_cli.spec.backend import BackendParams
 from synth_cli.stores.ledger import SqliteLedger
 from synth_cli.stores.memory import MemoryLedger
 from synth_cli.stores.worksheet import Worksheet
@@ -59,6 +61,12 @@ class Range:
     high: float
 
 
+UNKNOWN = Range(50, 1000)
+"""Tokens of a request that cannot be made yet."""
+FAN_OUT = 10
+"""Rows that an answer may become where `each` makes several of it: a guess."""
+
+
 @dataclass(slots=True)
 class Counted:
     """Requests, and the bytes of those that are new."""
@@ -80,6 +88,25 @@ class Elsewhere:
     engine: str
     cost: Range | None
     time: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutlook:
+    """What a run would do in one step, for each of its models. `coming`: rows that earlier steps may bring yet."""
+
+    name: str
+    model: str
+    engine: str
+    rows: int
+    requests: int
+    new: int
+    answered: int
+    failed_before: int
+    pending: int
+    coming: Range
+    input_tokens: Range
+    output_tokens: Range
+    cost: Range | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,61 +136,112 @@ class Outlook:
     outputs: tuple[str, ...]
     limits: Mapping[str, float | str | None]
     notes: tuple[str, ...] = ()
+    steps: tuple[StepOutlook, ...] = ()
+    """Where there are several steps or models."""
+
+
+class Counting:
+    """A `Visitor` that counts what is left to ask, for each step and model."""
+
+    asking = True
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self.rows = 0
+        self.refused = 0
+        self.counted: dict[tuple[str, int], Counted] = {}
+        self.arrived: Counter[str] = Counter()
+        self.missing: Counter[str] = Counter()
+        """Samples that each step has still to answer."""
+
+    def read(self, rows: Sequence[Row]) -> None:
+        self.rows += len(rows)
+
+    def gap(self, stage: WholeStage) -> bool:
+        return False
+
+    def each(self, stage: EachStage, row: Row, finished: Finished) -> None:
+        self.arrived[stage.name] += 1
+
+    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
+        self.arrived[stage.name] += rows
+
+    def model(self, stage: ModelStage, seen: Seen) -> Finished | None:
+        self.arrived[stage.name] += 1
+        if seen.refused is not None:
+            self.refused += 1
+        else:
+            for place, one in enumerate(seen.samples):
+                self._count(stage, place, one)
+        if seen.open:
+            return None
+        samples = [one for one in seen.samples if isinstance(one, Sampled)]
+        return stage.shaper.finish(seen.row, samples) if self._chain.readers(stage.name) else Finished()
+
+    def _count(self, stage: ModelStage, place: int, one: Sampled | Open) -> None:
+        voice = one.draft.voice if isinstance(one, Open) else stage.plan.members[place]
+        count = self.counted.setdefault((stage.name, voice), Counted())
+        if isinstance(one, Sampled):
+            count.answered += one.cause is None
+            count.failed += one.cause is not None
+        elif one.pending:
+            count.pending += 1
+        else:
+            self.missing[stage.name] += 1
+            count.new += 1
+            count.bytes += one.request.input_bytes
+            count.largest = max(count.largest, one.request.input_bytes)
 
 
 def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> Outlook:
     """Reads the input, drafts every request and looks each up in the ledger; nothing is asked and nothing written."""
     plan = prepare(path, options, environ)
-    step = plan.steps[0]
     with known(plan, options) as (ledger, epoch), scratch(plan) as worksheet:
-        policy = policy_of(step, epoch, options)
-        rows = input_rows(plan, worksheet.tally)
-        drafter = Drafter(step, plan.folder)
-        feed = Feed(step.name, rows, drafter=drafter, worksheet=worksheet, ledger=ledger, policy=policy)
-        count = Counted()
-        for request, row, sample, history in feed.requests():
-            stands = None if history is NOTHING else policy.standing(history, Context(row, sample), asking=True)
-            if request.id in feed.pending:
-                count.pending += 1
-            elif isinstance(stands, Answered):
-                count.answered += 1
-            elif isinstance(stands, Failed):
-                count.failed += 1
-            else:
-                count.new += 1
-                count.bytes += request.input_bytes
-                count.largest = max(count.largest, request.input_bytes)
-        traffic = ledger.traffic()
-    return _outlook(plan, options, feed.passed, count, traffic)
+        chain = chain_of(
+            plan, options, ledger, worksheet, epoch=epoch, rows=lambda tally: input_rows(plan, tally)
+        )
+        counting = Counting(chain)
+        for _ in chain.first(counting).rows():
+            pass
+        traffic = {name: ledger.traffic(step=name) for name in chain.stages}
+    return _outlook(plan, options, chain, counting, traffic)
 
 
-def _outlook(plan: Plan, options: RunOptions, passed: Passed, count: Counted, traffic: Traffic) -> Outlook:
-    step = plan.steps[0]
-    each, basis = _output(step, traffic)
-    entering = Range(count.bytes / SPARSE, count.bytes / DENSE + OVERHEAD * count.new)
-    leaving = Range(each.low * count.new, each.high * count.new)
-    paid = price_of(step, options)
-    other = "online" if step.engine == "batch" else "batch"
-    settings = step.settings
+def _outlook(
+    plan: Plan, options: RunOptions, chain: Chain, counting: Counting, traffic: Mapping[str, Traffic]
+) -> Outlook:
+    voices = voices_of(plan)
+    steps, bases = [], []
+    for stage in chain.stages.values():
+        if isinstance(stage, ModelStage):
+            coming = _coming(chain, stage, counting)
+            for place, voice in enumerate(stage.plan.voices):
+                each, basis = _output(voice, traffic[stage.name])
+                steps.append(_step(stage, place, counting, coming, each, options))
+                bases.append(basis)
+    single = len(steps) == 1
+    costs = [step.cost for step in steps]
+    total = Counted(*(sum(getattr(step, key) for step in steps) for key in ("new", "answered", "failed_before")))
+    total.pending = sum(step.pending for step in steps)
+    total.largest = max((count.largest for count in counting.counted.values()), default=0)
+    settings = voices[0].settings if voices else BackendParams()
     return Outlook(
         name=plan.name,
-        model=f"{step.terms.backend}/{step.terms.model}",
-        engine=step.engine,
-        simulated=simulated(step, options),
-        rows=passed.rows,
-        requests=passed.requests,
-        new=count.new,
-        answered=count.answered,
-        failed_before=count.failed,
-        pending=count.pending,
-        refused=passed.refused,
-        input_tokens=entering,
-        output_tokens=leaving,
-        cost=_estimate(entering, leaving, paid),
-        elsewhere=Elsewhere(other, _estimate(entering, leaving, price_in(step, other, options)), TIMES[other])
-        if count.new and available(step, other)
-        else None,
-        basis=basis,
+        model=", ".join(dict.fromkeys(voice.title for voice in voices)) or "no model",
+        engine=", ".join(dict.fromkeys(voice.engine for voice in voices)) or "none",
+        simulated=all_simulated(plan, options),
+        rows=counting.rows,
+        requests=sum(step.requests for step in steps),
+        new=total.new,
+        answered=total.answered,
+        failed_before=total.failed,
+        pending=total.pending,
+        refused=counting.refused,
+        input_tokens=_sum(step.input_tokens for step in steps),
+        output_tokens=_sum(step.output_tokens for step in steps),
+        cost=None if any(cost is None for cost in costs) else _sum(cost for cost in costs if cost is not None),
+        elsewhere=_elsewhere(voices[0], steps[0], total, options) if single else None,
+        basis="; ".join(dict.fromkeys(bases)),
         outputs=plan.outputs,
         limits={
             "max_requests_per_minute": settings.max_requests_per_minute,
@@ -176,8 +254,68 @@ def _outlook(plan: Plan, options: RunOptions, passed: Passed, count: Counted, tr
             "max_tokens": plan.limits.tokens,
             "max_time_seconds": plan.limits.seconds,
         },
-        notes=tuple(_notes(plan, step, paid, count)),
+        notes=tuple(_notes(plan, voices, options, total, steps)),
+        steps=() if single else tuple(steps),
     )
+
+
+def _step(
+    stage: ModelStage, place: int, counting: Counting, coming: Range, each: Range, options: RunOptions
+) -> StepOutlook:
+    voice = stage.plan.voices[place]
+    count = counting.counted.get((stage.name, place), Counted())
+    share = stage.plan.members.count(place)
+    coming = Range(coming.low * share, coming.high * share)
+    entering = Range(
+        count.bytes / SPARSE + UNKNOWN.low * coming.low,
+        count.bytes / DENSE + OVERHEAD * count.new + UNKNOWN.high * coming.high,
+    )
+    leaving = Range(each.low * (count.new + coming.low), each.high * (count.new + coming.high))
+    return StepOutlook(
+        name=stage.name,
+        model=voice.title,
+        engine=voice.engine,
+        rows=counting.arrived[stage.name],
+        requests=count.new + count.answered + count.failed + count.pending,
+        new=count.new,
+        answered=count.answered,
+        failed_before=count.failed,
+        pending=count.pending,
+        coming=coming,
+        input_tokens=entering,
+        output_tokens=leaving,
+        cost=_estimate(entering, leaving, price_of(voice, options)),
+    )
+
+
+def _coming(chain: Chain, stage: Stage, counting: Counting) -> Range:
+    """Rows that may come to a step when what is missing before it is there: nobody knows how many."""
+    low = high = 0.0
+    for source in stage.plan.sources:
+        if source == INPUT:
+            continue
+        before = chain.stages[source]
+        more = _coming(chain, before, counting)
+        step = before.plan.step
+        missing = counting.missing[source]
+        samples = 1 if step.group_samples else before.plan.samples or 1
+        least = (missing + more.low * samples) if step.keep_if is None and step.type in ("llm", "map") else 0.0
+        most = (missing + more.high * samples) * (FAN_OUT if step.each is not None else 1)
+        low, high = low + (0.0 if step.each is not None else least), high + most
+    return Range(low, high)
+
+
+def _sum(ranges: Iterable[Range]) -> Range:
+    found = list(ranges)
+    return Range(sum(one.low for one in found), sum(one.high for one in found))
+
+
+def _elsewhere(voice: Voice, step: StepOutlook, count: Counted, options: RunOptions) -> Elsewhere | None:
+    other = "online" if voice.engine == "batch" else "batch"
+    if not count.new or voice.engine == "vllm" or not available(voice, other):
+        return None
+    cost = _estimate(step.input_tokens, step.output_tokens, price_in(voice, other, options))
+    return Elsewhere(other, cost, TIMES[other])
 
 
 def _estimate(entering: Range, leaving: Range, paid: Price | None) -> Range | None:
@@ -187,12 +325,21 @@ def _estimate(entering: Range, leaving: Range, paid: Price | None) -> Range | No
     return Range(low, high)
 
 
-def _notes(plan: Plan, step: StepPlan, paid: Price | None, count: Counted) -> Iterator[str]:
+def _notes(
+    plan: Plan, voices: Sequence[Voice], options: RunOptions, count: Counted, steps: Sequence[StepOutlook]
+) -> Iterator[str]:
     if volatile(plan.source):
         yield "the source may change: a run may read other rows"
     if count.failed:
         yield "what failed before for good is asked again only with --retry-failed"
-    most = most_output(step)
+    if any(step.coming.high for step in steps):
+        yield "how many rows the later steps get is a guess until the answers before them are there"
+    if len(steps) == 1:
+        yield from _held(plan, voices[0], price_of(voices[0], options), count)
+
+
+def _held(plan: Plan, voice: Voice, paid: Price | None, count: Counted) -> Iterator[str]:
+    most = most_output(voice)
     if count.new and most is not None and not (plan.limits.cost is None and plan.limits.tokens is None):
         dearest, longest = worst_case(count.largest, most, paid)
         shares = [
@@ -206,14 +353,14 @@ def _notes(plan: Plan, step: StepPlan, paid: Price | None, count: Counted) -> It
             yield f"each request's worst case ({most:,} tokens out) is held against the budget, {says}"
 
 
-def _output(step: StepPlan, traffic: Traffic) -> tuple[Range, str]:
+def _output(voice: Voice, traffic: Traffic) -> tuple[Range, str]:
     """Tokens of one answer, low to high, and where that comes from."""
-    most = most_output(step)
+    most = most_output(voice)
     metered = traffic.replies - traffic.unmetered
     if metered:
         mean = traffic.usage.output / metered
         return Range(0.8 * mean, 1.2 * mean), f"the {metered:,} answers in the ledger"
-    given = given_length(step)
+    given = given_length(voice)
     if given is not None:
         return Range(min(LEAST_OUT, given), given), "max_tokens"
     high = USUAL_OUT if most is None else min(USUAL_OUT, most)
@@ -263,10 +410,19 @@ def as_text(outlook: Outlook) -> str:
         f"cost        {_money(outlook.cost)}",
         *_compared(outlook),
         f"limits      {_limits(outlook.limits)}",
+        *_by_step(outlook),
         f"output      {', '.join(outlook.outputs)}",
         *(f"note        {note}" for note in outlook.notes),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _by_step(outlook: Outlook) -> Iterator[str]:
+    for step in outlook.steps:
+        known = f"{step.requests:,} known ({step.new:,} new, {step.answered:,} answered, {step.failed_before:,} failed)"
+        coming = f", {_span(step.coming)} to come" if step.coming.high else ""
+        pending = f", {step.pending:,} in open batches" if step.pending else ""
+        yield f"step        {step.name}: {step.model}, {step.engine}; requests {known}{pending}{coming}; {_money(step.cost)}"
 
 
 def _span(span: Range) -> str:

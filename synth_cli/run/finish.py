@@ -1,32 +1,40 @@
-"""The second pass: rows in input order, joined by id with what the ledger holds, shaped into output rows."""
+"""The pass that writes: rows in the order of the input, joined by id with what the ledger holds, shaped into output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
-from synth_cli.compile.requests import Drafter
-from synth_cli.core.events import Faulted, Outcome, Replied
+from synth_cli.core.events import Faulted, Outcome
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.request import Message
 from synth_cli.core.row import Context, Finished, Row, Sampled
-from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, Unanswered
+from synth_cli.core.state import Invalid
 from synth_cli.outputs.candidate import Sink
 from synth_cli.report.causes import Causes
-from synth_cli.responses.shape import Shaper
-from synth_cli.run.feed import Policy
+from synth_cli.run.passage import Chain
+from synth_cli.run.stage import EachStage, ModelStage, Open, Seen, WholeStage
 from synth_cli.stores.ledger import SqliteLedger
-from synth_cli.stores.worksheet import Worksheet
 
 CHUNK = 128
 SHOWN = 256
 """Characters of a data URL that failed.jsonl shows."""
 NOT_ASKED = Fault(FaultKind.MISSING, "not answered yet; run again to ask")
+
+
+@dataclass(slots=True)
+class StepCounts:
+    """What became of the rows of one step."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    filtered: int = 0
+    failed: int = 0
+    unasked: int = 0
 
 
 @dataclass(slots=True)
@@ -38,168 +46,226 @@ class Counts:
     filtered: int = 0
     reused: int = 0
     """Answers that were there before this run."""
-    succeeded: int = 0
-    """Of which at least one answer came and was valid."""
     failed: int = 0
+    """Input rows of which something failed, in whatever step."""
     kept: int = 0
     """Failed, and in the output all the same."""
     unasked: int = 0
     """Failed only because some of their requests have not been asked yet."""
     causes: Causes = field(default_factory=Causes)
+    steps: dict[str, StepCounts] = field(default_factory=dict)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether at least one row came through."""
+        return self.failed < self.rows_in or self.rows_out > self.kept
 
 
-@dataclass(frozen=True, slots=True)
-class Second:
-    """All that the second pass needs of a step."""
+class Marks:
+    """A set of row indices: a bit each, for there may be millions."""
 
-    step: str
-    drafter: Drafter
-    shaper: Shaper
-    policy: Policy
-    worksheet: Worksheet
-    ledger: SqliteLedger
-    needs_messages: bool
-    """Whether anybody reads the messages really sent (`_synth`, `reply.messages`)."""
-    started: float = 0.0
-    """When the run began, in seconds since the epoch."""
+    def __init__(self) -> None:
+        self._bits = bytearray()
+        self.count = 0
 
-    def rows(self) -> Iterator[tuple[Row, Sequence[Sampled], Finished]]:
-        """Each input row in order with its samples and what they became."""
-        rows = self.worksheet.rows(self.step)
-        while chunk := list(islice(rows, CHUNK)):
-            yield from self._chunk(chunk)
+    def add(self, index: int) -> None:
+        place, bit = divmod(index, 8)
+        if place >= len(self._bits):
+            self._bits.extend(bytes(max(place + 1, 2 * len(self._bits)) - len(self._bits)))
+        if not self._bits[place] >> bit & 1:
+            self._bits[place] |= 1 << bit
+            self.count += 1
 
-    def _chunk(
-        self, chunk: Sequence[tuple[Row, Sequence[bytes], Fault | None]]
-    ) -> Iterator[tuple[Row, Sequence[Sampled], Finished]]:
-        histories = self.ledger.histories([id for _, ids, _ in chunk for id in ids])
-        for row, ids, refused in chunk:
-            if refused is not None:
-                sampled = [Sampled(b"", 0, cause=refused)]
-            else:
-                sampled = [self._sampled(row, sample, id, histories.get(id, NOTHING)) for sample, id in enumerate(ids)]
-            yield row, sampled, self.shaper.finish(row, sampled)
+    def __contains__(self, index: int) -> bool:
+        place, bit = divmod(index, 8)
+        return place < len(self._bits) and bool(self._bits[place] >> bit & 1)
 
-    def _sampled(self, row: Row, sample: int, id: bytes, history: History) -> Sampled:
-        stands = self.policy.standing(history, Context(row, sample), asking=False)
-        attempts = len(history.replies) + len(history.faults)
-        if isinstance(stands, Answered):
-            replied = stands.replied
-            messages = self._messages(row, sample, replied) if self.needs_messages else ()
-            return Sampled(id, sample, stands.value, stands.reply, replied, attempts=attempts, messages=messages)
-        if isinstance(stands, Failed):
-            return Sampled(id, sample, cause=stands.cause, attempts=attempts)
-        return Sampled(id, sample, cause=NOT_ASKED, attempts=attempts)
 
-    def _messages(self, row: Row, sample: int, replied: Replied | None) -> tuple[Message, ...]:
-        if replied is not None and replied.messages is not None:
-            return replied.messages
-        drafts = self.drafter.drafts(row)
-        if isinstance(drafts, Fault):
-            return ()
-        draft = drafts[sample]
-        return draft.messages if draft.prompt is None else ({"role": "user", "content": draft.prompt},)
+class Writing:
+    """A `Visitor` that counts, and notes failures in failed.jsonl.
 
-    def failure(self, row: Row, sampled: Sampled, cause: Fault | Invalid) -> bytes:
-        """One line of failed.jsonl: the row, its messages, and the real error of each attempt."""
+    `ended`: the run ended before all was asked. Then only what failed is noted, with `tried` also what was asked and
+    is not answered; rows that nobody asked about are nobody's failure.
+    """
+
+    asking = False
+
+    def __init__(
+        self, failures: IO[bytes], ledger: SqliteLedger, started: float, *, ended: bool = False, tried: bool = False
+    ) -> None:
+        self._failures = failures
+        self._ledger = ledger
+        self._started = started
+        self._ended = ended
+        self._tried = tried
+        self._failed, self._asked = Marks(), Marks()
+        self._kept = Marks()
+        self.counts = Counts()
+
+    def read(self, rows: Sequence[Row]) -> None:
+        self.counts.rows_in += len(rows)
+
+    def gap(self, stage: WholeStage) -> bool:
+        """What is answered is gone on with, if this is the end of it."""
+        return not self._ended
+
+    def model(self, stage: ModelStage, seen: Seen) -> Finished | None:
+        counts, step, row = self.counts, self._step(stage.name), seen.row
+        step.rows_in += 1
+        if self._ended and seen.open:
+            self._note_open(stage, seen)
+            return None
+        samples = [one if isinstance(one, Sampled) else unasked(one, place) for place, one in enumerate(seen.samples)]
+        finished = stage.shaper.finish(row, samples)
+        counts.reused += sum(one.replied is not None and one.replied.at < self._started for one in samples)
+        self._finished(step, row, finished)
+        if finished.failures:
+            by_sample = {one.sample: one for one in samples}
+            for sample, cause in finished.failures:
+                self._fail(stage, row, by_sample[sample], cause)
+            asked = any(cause is not NOT_ASKED for _, cause in finished.failures)
+            step.unasked += not asked
+            self._mark(row, asked=asked, kept=bool(finished.rows))
+        return finished
+
+    def each(self, stage: EachStage, row: Row, finished: Finished) -> None:
+        step = self._step(stage.name)
+        step.rows_in += 1
+        self._finished(step, row, finished)
+        for _, cause in finished.failures:
+            self.counts.causes.add(cause)
+            self._write(stage.name, row, Sampled(b"", 0, cause=cause), cause, (), ())
+            self._mark(row, asked=True, kept=bool(finished.rows))
+
+    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
+        step = self._step(stage.name)
+        step.rows_in += rows
+        step.filtered += left_out
+        self.counts.filtered += left_out
+
+    def made(self, stage: str, rows: int) -> None:
+        """Rows that came out of the last step."""
+        self.counts.rows_out += rows
+
+    def close(self) -> Counts:
+        """The counts, once all rows have gone by."""
+        counts = self.counts
+        counts.failed, counts.kept = self._failed.count, self._kept.count
+        counts.unasked = self._failed.count - self._asked.count
+        return counts
+
+    def _step(self, name: str) -> StepCounts:
+        return self.counts.steps.setdefault(name, StepCounts())
+
+    def _finished(self, step: StepCounts, row: Row, finished: Finished) -> None:
+        step.rows_out += len(finished.rows)
+        step.filtered += finished.filtered
+        step.failed += bool(finished.failures)
+        self.counts.filtered += finished.filtered
+
+    def _mark(self, row: Row, *, asked: bool, kept: bool) -> None:
+        self._failed.add(row.index)
+        if asked:
+            self._asked.add(row.index)
+        if kept:
+            self._kept.add(row.index)
+
+    def _note_open(self, stage: ModelStage, seen: Seen) -> None:
+        """Of a row that is not there yet: what failed of it, and what was tried."""
+        for place, one in enumerate(seen.samples):
+            cause: Fault | Invalid | None = None
+            if isinstance(one, Sampled):
+                cause = one.cause
+            elif self._tried:
+                cause = one.history.faults[-1].fault if one.history.faults else one.stands.invalid
+            if cause is not None:
+                sampled = one if isinstance(one, Sampled) else Sampled(one.request.id, place, cause=cause)
+                self._fail(stage, seen.row, sampled, cause)
+                self._mark(seen.row, asked=True, kept=False)
+
+    def _fail(self, stage: ModelStage, row: Row, sampled: Sampled, cause: Fault | Invalid) -> None:
         # a row whose request could not be made has none
-        outcomes = self.ledger.attempts(sampled.request_id) if sampled.request_id else ()
-        attempts = [self._attempt(row, sampled.sample, outcome) for outcome in outcomes]
+        self.counts.causes.add(cause)
+        outcomes = self._ledger.attempts(sampled.request_id) if sampled.request_id else ()
+        attempts = [attempt(stage, row, sampled.sample, outcome) for outcome in outcomes]
+        self._write(stage.name, row, sampled, cause, stage.messages(row, sampled), attempts)
+
+    def _write(
+        self,
+        step: str,
+        row: Row,
+        sampled: Sampled,
+        cause: Fault | Invalid,
+        messages: Sequence[Message],
+        attempts: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """One line of failed.jsonl: the row, its messages, and the real error of each attempt."""
         line = {
+            "step": step,
             "row": row.values,
             "index": row.index,
             "sample": sampled.sample,
             "request_id": sampled.request_id.hex() or None,
             "error": str(cause),
-            "messages": [_shortened(message) for message in self._messages(row, sampled.sample, None)],
+            "messages": [_shortened(message) for message in messages],
             "attempts": attempts,
         }
-        return orjson.dumps(line, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
-
-    def _attempt(self, row: Row, sample: int, outcome: Outcome) -> Mapping[str, Any]:
-        common = {"attempt": outcome.attempt, "at": outcome.at, "latency": round(outcome.latency, 6)}
-        if isinstance(outcome, Faulted):
-            raw = outcome.answer.body.decode(errors="replace") if outcome.answer is not None else None
-            fault = outcome.fault
-            return {**common, "error": str(fault), "status": fault.status, "raw": raw}
-        reply = self.policy.read(outcome.answer)
-        verdict = self.policy.judge(Context(row, sample), reply)
-        error = str(verdict) if isinstance(verdict, Invalid) else None
-        return {
-            **common,
-            "error": error,
-            "answer": reply.text,
-            "finish_reason": reply.finish_reason,
-            "raw": outcome.answer.body.decode(errors="replace"),
-        }
-
-    def given_up(self, *, tried: bool) -> Iterator[tuple[Row, Sampled, Fault | Invalid]]:
-        """What failed for good; with `tried` also what was asked and is not answered."""
-        for row, ids, refused in self.worksheet.rows(self.step):
-            if refused is not None:
-                yield row, Sampled(b"", 0, cause=refused), refused
-                continue
-            for sample, (id, history) in enumerate(zip(ids, self._histories(ids), strict=True)):
-                stands = self.policy.standing(history, Context(row, sample), asking=False)
-                cause: Fault | Invalid | None = None
-                if isinstance(stands, Failed):
-                    cause = stands.cause
-                elif isinstance(stands, Unanswered) and tried:
-                    cause = history.faults[-1].fault if history.faults else stands.invalid
-                if cause is not None:
-                    yield row, Sampled(id, sample, cause=cause), cause
-
-    def _histories(self, ids: Sequence[bytes]) -> list[History]:
-        known = self.ledger.histories(ids)
-        return [known.get(id, NOTHING) for id in ids]
+        self._failures.write(
+            orjson.dumps(line, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
+        )
 
 
-def note_failures(second: Second, failed: Path, *, tried: bool) -> Counts:
+def unasked(one: Open, place: int) -> Sampled:
+    return Sampled(one.request.id, place, cause=NOT_ASKED, attempts=len(one.history.replies) + len(one.history.faults))
+
+
+def attempt(stage: ModelStage, row: Row, sample: int, outcome: Outcome) -> Mapping[str, Any]:
+    """One attempt of a request that failed, as failed.jsonl shows it."""
+    common = {"attempt": outcome.attempt, "at": outcome.at, "latency": round(outcome.latency, 6)}
+    if isinstance(outcome, Faulted):
+        raw = outcome.answer.body.decode(errors="replace") if outcome.answer is not None else None
+        fault = outcome.fault
+        return {**common, "error": str(fault), "status": fault.status, "raw": raw}
+    # the models of a step differ in what they are asked, not in what is asked of their answers
+    policy = stage.policies[0]
+    reply = policy.read(outcome.answer)
+    verdict = policy.judge(Context(row, sample), reply)
+    error = str(verdict) if isinstance(verdict, Invalid) else None
+    return {
+        **common,
+        "error": error,
+        "answer": reply.text,
+        "finish_reason": reply.finish_reason,
+        "raw": outcome.answer.body.decode(errors="replace"),
+    }
+
+
+def note_failures(chain: Chain, ledger: SqliteLedger, started: float, failed: Path, *, tried: bool) -> Counts:
     """Writes failed.jsonl of a run that ended before all was asked; counts nothing but the failures."""
-    counts, row_before = Counts(), -1
     with failed.open("wb") as failures:
-        for row, sampled, cause in second.given_up(tried=tried):
-            counts.failed += row.index != row_before
-            row_before = row.index
-            counts.causes.add(cause)
-            failures.write(second.failure(row, sampled, cause))
+        visitor = Writing(failures, ledger, started, ended=True, tried=tried)
+        for _ in chain.again(visitor).rows():
+            pass
+        counts = visitor.close()
     if not counts.failed:
         failed.unlink()
-    return counts
+    return Counts(failed=counts.failed, causes=counts.causes)
 
 
-def write(second: Second, sinks: Sequence[Sink], failed: Path) -> Counts:
+def write(chain: Chain, ledger: SqliteLedger, started: float, sinks: Sequence[Sink], failed: Path) -> Counts:
     """Writes the candidates' rows and failed.jsonl; memory stays flat."""
-    counts = Counts()
-    pending: list[Mapping[str, Any]] = []
     with failed.open("wb") as failures:
-        for row, sampled, finished in second.rows():
-            counts.rows_in += 1
-            counts.filtered += finished.filtered
-            counts.reused += sum(one.replied is not None and one.replied.at < second.started for one in sampled)
-            counts.succeeded += len(finished.failures) < len(sampled)
-            counts.rows_out += len(finished.rows)
-            pending.extend(finished.rows)
-            if finished.failures:
-                counts.failed += 1
-                counts.kept += bool(finished.rows)
-                counts.unasked += all(cause is NOT_ASKED for _, cause in finished.failures)
-                by_sample = {one.sample: one for one in sampled}
-                for sample, cause in finished.failures:
-                    counts.causes.add(cause)
-                    failures.write(second.failure(row, by_sample[sample], cause))
-            if len(pending) >= CHUNK:
-                _flush(sinks, pending)
-        _flush(sinks, pending)
+        visitor = Writing(failures, ledger, started)
+        for chunk in chain.again(visitor).rows():
+            visitor.made(chain.last, len(chunk))
+            if chunk:
+                rows = [row.values for row in chunk]
+                for sink in sinks:
+                    sink.write(rows)
+        counts = visitor.close()
     if not counts.failed:
         failed.unlink()
     return counts
-
-
-def _flush(sinks: Sequence[Sink], rows: list[Mapping[str, Any]]) -> None:
-    for sink in sinks:
-        sink.write(rows)
-    rows.clear()
 
 
 def _shortened(message: Message) -> Message:

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from synth_cli.compile.plan import Plan
 from synth_cli.core.events import Fact, RoundClosed, RunClosed
-from synth_cli.core.work import Ending
+from synth_cli.core.shift import Ending
 from synth_cli.errors import AuthError, BelowFloor, BudgetReached, Interrupted, SynthError, Unfinished
 from synth_cli.report.figures import Report
 from synth_cli.report.live import Display
@@ -61,14 +61,16 @@ def _advance(running: Running, environ: Mapping[str, str], display: Display) -> 
                     error = verdict.error
                 elif not isinstance(error, Interrupted):
                     hopeless = isinstance(error, BelowFloor | AuthError)
-                    verdict = Verdict(note_failures(wired.second, running.folder.failed_path, tried=hopeless))
+                    failed = running.folder.failed_path
+                    counts = note_failures(wired.chain, running.ledger, running.started, failed, tried=hopeless)
+                    verdict = Verdict(counts)
         except SynthError as raised:
             error = raised
         code, now = code_of(error), time.time()
         part = running.options.limit is not None or verdict.counts.unasked > 0
         running.ledger.append(closing(running, code, now, part=part))
         running.journal.write(f"exit {code}" + (f": {error.message}" if error is not None else ""))
-        report = assemble(running, wired, asked, verdict, error=error, code=code, now=now)
+        report = assemble(running, asked, verdict, error=error, code=code, now=now)
     return Ended(report, write_report(running.folder, report), error)
 
 

@@ -24,7 +24,7 @@ from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
 from synth_cli.run.publishing import roll_forward
 from synth_cli.run.running import Running
-from synth_cli.run.wire import place_of, reachable
+from synth_cli.run.wire import place_of, reachable, voices_of
 from synth_cli.spec.secrets import hidden
 from synth_cli.stores.folder import StateFolder
 from synth_cli.stores.ledger import SqliteLedger
@@ -61,7 +61,7 @@ def opened(
 def _check_batches(plan: Plan, options: RunOptions, ledger: SqliteLedger) -> None:
     """Requests in open batches would be paid for twice if they were asked online."""
     pending = ledger.standing().pending
-    if pending and plan.steps[0].engine != "batch":
+    if pending and not any(voice.engine == "batch" for voice in voices_of(plan)):
         batched = replace(options, sets=(*options.sets, "engine=batch"))
         raise UsageError(
             f"{counted(len(pending), 'batch is', 'batches are')} open, and this run would ask the same requests online",
@@ -71,8 +71,8 @@ def _check_batches(plan: Plan, options: RunOptions, ledger: SqliteLedger) -> Non
 
 def _elsewhere(plan: Plan, options: RunOptions, ledger: SqliteLedger) -> Iterator[str]:
     """What is said of open batches that this run will not look at."""
-    here = place_of(plan.steps[0], options)
-    places = Counter(one.opening.place for one in ledger.standing().pending.values() if one.opening.place != here)
+    here = {place_of(step, voice, options) for step in plan.steps for voice in step.voices}
+    places = Counter(one.opening.place for one in ledger.standing().pending.values() if one.opening.place not in here)
     for place, count in places.items():
         yield f"{counted(count, 'batch', 'batches')} left open at {place}: collected when the spec names that again"
 
@@ -105,7 +105,14 @@ def plan_json(plan: Plan, options: RunOptions) -> bytes:
         "spec": str(plan.loaded.path),
         "effective": plan.loaded.effective(),
         "steps": [
-            {"name": step.name, "engine": step.engine, "backend": step.terms.backend, "model": step.terms.model}
+            {
+                "name": step.name,
+                "type": step.step.type,
+                "models": [
+                    {"engine": voice.engine, "backend": voice.terms.backend, "model": voice.terms.model}
+                    for voice in step.voices
+                ],
+            }
             for step in plan.steps
         ],
         "outputs": list(plan.outputs),

@@ -16,7 +16,7 @@ from synth_cli.outputs.sinks import suffix_of
 from synth_cli.providers.resolve import provider_of
 from synth_cli.responses.columns import collisions, output_columns
 from synth_cli.run.options import RunOptions
-from synth_cli.run.wire import price_of, worst_of
+from synth_cli.run.wire import price_of, voices_of, worst_of
 from synth_cli.spec.load import Loaded, in_order, inspect
 from synth_cli.spec.model import SUFFIXES, Input
 from synth_cli.spec.numbers import seconds
@@ -78,8 +78,8 @@ def _overwriting(made: Plan) -> Iterator[Problem]:
 
 def _budgeted(made: Plan, options: RunOptions) -> None:
     """Raises UsageError for a budget that cannot be kept, because a price or a length is not known."""
-    for step in made.steps:
-        worst_of(step, price_of(step, options), made.limits)
+    for voice in voices_of(made):
+        worst_of(voice, price_of(voice, options), made.limits)
 
 
 def _limited(loaded: Loaded, limit: int | None) -> Loaded:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from synth_cli.compile.requests import Drafter
+from synth_cli.compile.inputs import Tally
+from synth_cli.compile.plan import Voice
 from synth_cli.core.reply import Fault
 from synth_cli.core.request import Request
-from synth_cli.core.row import Row
+from synth_cli.core.row import Finished, Row, Sampled
 from synth_cli.errors import AuthError, SynthError, UsageError
 from synth_cli.providers.batches import batch_client
 from synth_cli.providers.clients import body
@@ -24,12 +25,14 @@ from synth_cli.report.live import Quiet
 from synth_cli.run.again import again
 from synth_cli.run.asking import ask
 from synth_cli.run.explain import known, scratch
-from synth_cli.run.feed import Feed
+from synth_cli.run.finish import unasked
 from synth_cli.run.job import closing, code_of, ended_by
 from synth_cli.run.opening import opened
 from synth_cli.run.options import RunOptions
+from synth_cli.run.passage import Chain
 from synth_cli.run.prepare import prepare
-from synth_cli.run.wire import endpoint, input_rows, policy_of, simulated, until, wire
+from synth_cli.run.stage import EachStage, ModelStage, Open, Seen, WholeStage
+from synth_cli.run.wire import chain_of, endpoint, input_rows, simulated, until, wire
 
 NO_KEY = "no-key-needed-for-a-preview"
 
@@ -39,6 +42,8 @@ class Look:
     """One row: what is sent for it (the first sample), or why nothing can be; and with `--run` its output rows."""
 
     row: Row
+    step: str = ""
+    """Where there are several."""
     request_id: str = ""
     way: str = ""
     """How the body goes out: where it is posted to, or into what it is put."""
@@ -63,28 +68,103 @@ def look(
     if not ask:
         return looks
     made = _answers(path, options, environ)
-    return [replace(one, output=made[one.row.index][0], fault=made[one.row.index][1]) for one in looks]
+    if len({one.step for one in looks}) > 1 or any(one.step for one in looks):
+        # what was not known before may be now
+        looks = _looks(path, options, environ)
+    last = {one.row.index: place for place, one in enumerate(looks)}
+    return [
+        replace(one, output=made[one.row.index][0], fault=made[one.row.index][1])
+        if last[one.row.index] == place and one.row.index in made
+        else one
+        for place, one in enumerate(looks)
+    ]
 
 
 def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[Look]:
     plan = prepare(path, options, environ)
-    step = plan.steps[0]
-    url = "http://127.0.0.1/v1" if simulated(step, options) else None
-    try:
-        place = endpoint(step, environ, url)
-    except AuthError:
-        # what would be sent can be shown without the key that sends it
-        place = endpoint(replace(step, settings=step.settings.model_copy(update={"api_key": NO_KEY})), environ)
+    shown = {
+        (step.name, place): _shown(voice, options, environ)
+        for step in plan.steps
+        for place, voice in enumerate(step.voices)
+    }
     with known(plan, options) as (ledger, epoch), scratch(plan) as worksheet:
-        source = input_rows(plan, worksheet.tally)
-        if options.only is not None:
-            source = until(source, options.only)
-        policy = policy_of(step, epoch, options)
-        drafter, only = Drafter(step, plan.folder), options.only
-        feed = Feed(step.name, source, drafter=drafter, worksheet=worksheet, ledger=ledger, policy=policy, only=only)
-        requests = {row.index: request for request, row, sample, _ in feed.requests() if sample == 0}
-        shown = _line_of(place) if step.engine == "batch" else _body_of(place)
-        return [_look(row, fault, requests.get(row.index), shown) for row, _, fault in worksheet.rows(step.name)]
+
+        def rows(tally: Tally) -> Iterator[Row]:
+            source = input_rows(plan, tally)
+            return source if options.only is None else until(source, options.only)
+
+        chain = chain_of(plan, options, ledger, worksheet, epoch=epoch, rows=rows)
+        showing = Showing(chain, shown)
+        for _ in chain.first(showing).rows():
+            pass
+        return list(showing.looks.values())
+
+
+class Showing:
+    """A `Visitor` that keeps the first request of each row in each step, as far as the answers before it are known."""
+
+    asking = True
+
+    def __init__(self, chain: Chain, shown: Mapping[tuple[str, int], Shown]) -> None:
+        self._chain = chain
+        self._shown = shown
+        self.looks: dict[tuple[int, str], Look] = {}
+
+    def read(self, rows: Sequence[Row]) -> None:
+        """Rows are shown where they meet a model."""
+
+    def gap(self, stage: WholeStage) -> bool:
+        return False
+
+    def each(self, stage: EachStage, row: Row, finished: Finished) -> None:
+        """Only requests are shown."""
+
+    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
+        """Only requests are shown."""
+
+    def model(self, stage: ModelStage, seen: Seen) -> Finished | None:
+        key = (seen.row.index, stage.name)
+        if key not in self.looks:
+            step = stage.name if len(self._chain.stages) > 1 else ""
+            request = seen.requests[0] if seen.requests else None
+            shown = self._shown[stage.name, stage.plan.members[0]]
+            if isinstance(seen.samples[0], Open):
+                shown = self._shown[stage.name, seen.samples[0].draft.voice]
+            self.looks[key] = _look(seen.row, seen.refused, request, shown, step)
+        if seen.open:
+            return None
+        samples = [one for one in seen.samples if isinstance(one, Sampled)]
+        return stage.shaper.finish(seen.row, samples)
+
+
+class Gathering:
+    """A `Visitor` that keeps what failed, by the row's index."""
+
+    asking = False
+
+    def __init__(self) -> None:
+        self.failures: dict[int, list[str]] = {}
+
+    def read(self, rows: Sequence[Row]) -> None:
+        """Rows are told by what became of them."""
+
+    def gap(self, stage: WholeStage) -> bool:
+        return True
+
+    def each(self, stage: EachStage, row: Row, finished: Finished) -> None:
+        self._note(row, finished)
+
+    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
+        """What is left out has not failed."""
+
+    def model(self, stage: ModelStage, seen: Seen) -> Finished | None:
+        samples = [one if isinstance(one, Sampled) else unasked(one, place) for place, one in enumerate(seen.samples)]
+        finished = stage.shaper.finish(seen.row, samples)
+        self._note(seen.row, finished)
+        return finished
+
+    def _note(self, row: Row, finished: Finished) -> None:
+        self.failures.setdefault(row.index, []).extend(str(cause) for _, cause in finished.failures)
 
 
 Shown = Callable[[Request], tuple[str, str, Mapping[str, Any]]]
@@ -109,11 +189,22 @@ def _line_of(place: Endpoint) -> Shown:
     return lambda request: ("as a line of a batch:", "", orjson.loads(client.line(request)))
 
 
-def _look(row: Row, fault: Fault | None, request: Request | None, shown: Shown) -> Look:
+def _shown(voice: Voice, options: RunOptions, environ: Mapping[str, str]) -> Shown:
+    url = "http://127.0.0.1/v1" if simulated(voice, options) else None
+    try:
+        place = endpoint(voice, environ, url)
+    except AuthError:
+        # what would be sent can be shown without the key that sends it
+        settings = voice.settings.model_copy(update={"api_key": NO_KEY})
+        place = endpoint(replace(voice, settings=settings), environ)
+    return _line_of(place) if voice.engine == "batch" else _body_of(place)
+
+
+def _look(row: Row, fault: Fault | None, request: Request | None, shown: Shown, step: str) -> Look:
     if request is None:
-        return Look(row, fault="no request" if fault is None else str(fault))
+        return Look(row, step, fault="no request" if fault is None else str(fault))
     way, url, sent = shown(request)
-    return Look(row, request.id.hex(), way, url, request.messages, request.prompt, sent)
+    return Look(row, step, request.id.hex(), way, url, request.messages, request.prompt, sent)
 
 
 def _answers(
@@ -130,9 +221,13 @@ def _answers(
         running.ledger.append(closing(running, code_of(error), time.time(), part=True))
         if error is not None:
             raise error
+        gathering, made = Gathering(), {}
+        for chunk in wired.chain.again(gathering).rows():
+            for row in chunk:
+                made.setdefault(row.index, []).append(row.values)
         return {
-            row.index: (finished.rows, "; ".join(str(cause) for _, cause in finished.failures))
-            for row, _, finished in wired.second.rows()
+            index: (made.get(index, ()), "; ".join(gathering.failures.get(index, ())))
+            for index in {*made, *gathering.failures}
         }
 
 
@@ -140,6 +235,7 @@ def as_json(looks: Sequence[Look]) -> bytes:
     said = [
         {
             "index": one.row.index,
+            **({"step": one.step} if one.step else {}),
             "row": one.row.values,
             "request_id": one.request_id or None,
             "url": one.url or None,
@@ -160,7 +256,8 @@ def as_text(looks: Sequence[Look]) -> str:
 
 
 def _text(one: Look) -> str:
-    lines = [f"── row {one.row.index} {'─' * 60}"]
+    step = f", step {one.step}" if one.step else ""
+    lines = [f"── row {one.row.index}{step} {'─' * 60}"]
     if one.prompt is not None:
         lines += ["[prompt]", one.prompt]
     for message in one.messages:

@@ -40,7 +40,7 @@ def finish(wired: Wired, running: Running) -> Verdict:
         sinks = [sink(target, folder.path, expected=wired.columns) for target in plan.outputs]
         for one in sinks:
             discarding.callback(one.discard)
-        counts = write(wired.second, sinks, folder.failed_path)
+        counts = write(wired.chain, running.ledger, running.started, sinks, folder.failed_path)
         if counts.rows_in and not counts.succeeded:
             return Verdict(counts, error=below(counts, plan.acceptance))
         candidates = [one.close() for one in sinks]

@@ -13,7 +13,7 @@ from synth_cli.report.machine import dump
 from synth_cli.run.desk import Asked
 from synth_cli.run.publishing import Verdict, shown
 from synth_cli.run.running import Running
-from synth_cli.run.wire import Wired, simulated
+from synth_cli.run.wire import all_simulated, voices_of
 from synth_cli.spec.addresses import is_url
 from synth_cli.stores.folder import RunFolder
 
@@ -21,7 +21,7 @@ LIBRARIES = ("aiohttp", "jinja2", "litellm", "orjson", "pydantic")
 
 
 def assemble(
-    running: Running, wired: Wired, asked: Asked, verdict: Verdict, *, error: SynthError | None, code: int, now: float
+    running: Running, asked: Asked, verdict: Verdict, *, error: SynthError | None, code: int, now: float
 ) -> Report:
     """The report of a run that has ended."""
     plan, options, spec = running.plan, running.options, running.plan.loaded.spec
@@ -39,11 +39,11 @@ def assemble(
         description=spec.description or "",
         labels=spec.labels,
         seed=plan.seed,
-        model=f"{wired.plan.terms.backend}/{wired.plan.terms.model}",
-        engine=wired.plan.engine,
-        simulated=simulated(wired.plan, options),
+        model=", ".join(dict.fromkeys(voice.title for voice in voices_of(plan))),
+        engine=", ".join(dict.fromkeys(voice.engine for voice in voices_of(plan))),
+        simulated=all_simulated(plan, options),
         limited=options.limit,
-        rows=rows_of(wired, asked, verdict),
+        rows=rows_of(asked, verdict),
         traffic=running.ledger.traffic(run=running.run),
         round_traffic=running.ledger.traffic(round=running.round) if runs_of_round > 1 else None,
         limits=asked.limits,
@@ -54,9 +54,9 @@ def assemble(
     )
 
 
-def rows_of(wired: Wired, asked: Asked, verdict: Verdict) -> Rows:
+def rows_of(asked: Asked, verdict: Verdict) -> Rows:
     """The rows as the second pass found them; of a run that ended before it, as far as the input was read."""
-    passed, counts = wired.passed, verdict.counts
+    counts = verdict.counts
     if counts.rows_in:
         return Rows(
             read=counts.rows_in,
@@ -68,8 +68,8 @@ def rows_of(wired: Wired, asked: Asked, verdict: Verdict) -> Rows:
             reused=counts.reused,
             causes=counts.causes.ranked(),
         )
-    failed = passed.failed + passed.refused + asked.tally.failed
-    return Rows(read=passed.rows, failed=counts.failed or failed, reused=passed.answered, causes=counts.causes.ranked())
+    failed = counts.failed or asked.failed + asked.tally.failed
+    return Rows(read=asked.rows, failed=failed, reused=asked.reused, causes=counts.causes.ranked())
 
 
 def outputs_of(running: Running, verdict: Verdict) -> tuple[Output, ...]:

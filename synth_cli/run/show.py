@@ -16,7 +16,7 @@ from synth_cli.run.job import Ended
 from synth_cli.run.opening import state_of
 from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
-from synth_cli.run.wire import simulated
+from synth_cli.run.wire import all_simulated
 
 
 def display(options: RunOptions, *, quiet: bool = False) -> Callable[[Plan], live.Display]:
@@ -29,7 +29,7 @@ def display(options: RunOptions, *, quiet: bool = False) -> Callable[[Plan], liv
             clock=time.monotonic,
             environ=os.environ,
             quiet=quiet,
-            simulated=simulated(plan.steps[0], options),
+            simulated=all_simulated(plan, options),
             unit="request",
         )
 

@@ -20,6 +20,7 @@ from synth_cli.run.explain import known
 from synth_cli.run.opening import state_of
 from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
+from synth_cli.run.wire import voices_of
 from synth_cli.stores.folder import StateFolder
 from synth_cli.stores.ledger import SqliteLedger
 
@@ -102,13 +103,14 @@ def _survey(
         BatchStanding(pending.opening.key, "not asked", total=pending.opening.requests, at=pending.opening.at)
         for pending in ledger.standing().pending.values()
     )
-    if plan.steps[0].engine != "batch":
+    if not any(voice.engine == "batch" for voice in voices_of(plan)):
         return told, "the spec's engine is no longer batch"
 
     async def look() -> tuple[tuple[BatchStanding, ...], str]:
         async with AsyncExitStack() as leave:
-            engine = await Office(plan, options, state, ledger, environ, lambda line: None).engine(leave)
-            return await engine.survey(), engine.note
+            engines = await Office(plan, options, state, ledger, environ, lambda line: None).engines(leave)
+            batches = tuple([standing for engine in engines for standing in await engine.survey()])
+            return batches, "; ".join(engine.note for engine in engines if engine.note)
 
     try:
         return on_loop(look())

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from synth_cli.compile.inputs import Tally, count_rows, known_columns, volatile
 from synth_cli.compile.inputs import read as read_input
-from synth_cli.compile.plan import Limits, Plan, StepPlan, backend_of, model_of
-from synth_cli.compile.requests import Drafter
+from synth_cli.compile.plan import INPUT, Limits, Plan, StepPlan, Voice
+from synth_cli.compile.script import script
 from synth_cli.core.budget import Worst
 from synth_cli.core.cost import Price, worst_case
-from synth_cli.core.request import Request
+from synth_cli.core.ports import Task
+from synth_cli.core.reply import Reply
+from synth_cli.core.request import Message, Request
+from synth_cli.core.retry import RetryPolicy
 from synth_cli.core.row import Row
+from synth_cli.core.state import Invalid
+from synth_cli.core.work import HOPELESS, Rules
 from synth_cli.errors import UsageError
 from synth_cli.providers.batches import unsupported
 from synth_cli.providers.batches.discounts import batch_price
@@ -26,56 +33,62 @@ from synth_cli.responses.feedback import feedback
 from synth_cli.responses.judge import Judge
 from synth_cli.responses.parse import load_parse
 from synth_cli.responses.shape import Shaper
-from synth_cli.run.feed import Feed, Passed, Policy
-from synth_cli.run.finish import Second
 from synth_cli.run.options import RunOptions
+from synth_cli.run.passage import Chain
+from synth_cli.run.policy import Policy
 from synth_cli.run.running import Running
+from synth_cli.run.stage import EachStage, ModelStage, Stage, WholeStage
+from synth_cli.steps import Each
+from synth_cli.steps import stage as step_stage
 from synth_cli.stores.worksheet import Worksheet
 
 LENGTH_PARAMS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Wired:
-    """The rooms of one step, joined. Not frozen: it remembers how far its latest feed has come."""
+    """The rooms of a job, joined."""
 
-    plan: StepPlan
-    policy: Policy
-    feeds: Callable[[], Feed]
-    second: Second
-    price: Price | None
-    worst: Worst | None
+    chain: Chain
     columns: tuple[str, ...]
     """Columns that the output has even without a row, as far as they can be told."""
     total: int | None
-    """Requests that the input makes, where counting its rows is cheap."""
-    passed: Passed = field(default_factory=Passed)
-
-    def feed(self) -> Feed:
-        """A pass over the input from its beginning, on a worksheet that is empty again."""
-        feed = self.feeds()
-        self.passed = feed.passed
-        return feed
+    """Requests that the input makes, where counting its rows is cheap and one step asks them."""
 
 
-def simulated(plan: StepPlan, options: RunOptions) -> bool:
+def simulated(voice: Voice, options: RunOptions) -> bool:
     """Whether the simulated model answers, because the spec or the command line says so."""
-    return options.simulate or plan.terms.backend == "simulator"
+    return options.simulate or voice.terms.backend == "simulator"
 
 
-def place_of(plan: StepPlan, options: RunOptions) -> str:
-    """Where batches go, without secrets: those of another provider or address are not looked for here."""
-    if simulated(plan, options):
-        return "simulator"
-    return " ".join(filter(None, (plan.terms.backend, plan.terms.endpoint)))
+def all_simulated(plan: Plan, options: RunOptions) -> bool:
+    """Whether no other model than the simulated one is asked."""
+    voices = voices_of(plan)
+    return options.simulate or (bool(voices) and all(simulated(voice, options) for voice in voices))
 
 
-def endpoint(plan: StepPlan, environ: Mapping[str, str], simulator_url: str | None = None) -> Endpoint:
-    """Where the step's requests go. Raises AuthError when a key is missing."""
-    model, settings = model_of(plan.step), plan.settings
+def voices_of(plan: Plan) -> tuple[Voice, ...]:
+    """All models of a job, step by step."""
+    return tuple(voice for step in plan.steps for voice in step.voices)
+
+
+def place_of(step: StepPlan, voice: Voice, options: RunOptions) -> str:
+    """Where batches go, without secrets: those of another provider or address are not looked for here.
+
+    Where a step asks several models in batches, each has batches of its own.
+    """
+    own = voice.terms.model if sum(other.engine == "batch" for other in step.voices) > 1 else ""
+    if simulated(voice, options):
+        return " ".join(filter(None, ("simulator", own)))
+    return " ".join(filter(None, (voice.terms.backend, voice.terms.endpoint, own)))
+
+
+def endpoint(voice: Voice, environ: Mapping[str, str], simulator_url: str | None = None) -> Endpoint:
+    """Where a model's requests go. Raises AuthError when a key is missing."""
+    settings = voice.settings
     return resolve(
-        model.name,
-        backend=backend_of(plan.step, model),
+        voice.name,
+        backend=voice.backend,
         base_url=settings.base_url,
         api_key=settings.api_key,
         headers=settings.headers,
@@ -88,84 +101,158 @@ def endpoint(plan: StepPlan, environ: Mapping[str, str], simulator_url: str | No
 
 def reachable(plan: Plan, options: RunOptions, environ: Mapping[str, str]) -> None:
     """Finds a missing key before anything is opened or written."""
-    for step in plan.steps:
-        if step.engine == "batch" and unsupported(step.terms.backend):
-            raise UsageError(unsupported(step.terms.backend), hint="engine: online asks the same model")
-        if not simulated(step, options):
-            endpoint(step, environ)
+    for voice in voices_of(plan):
+        if voice.engine == "batch" and unsupported(voice.terms.backend):
+            raise UsageError(unsupported(voice.terms.backend), hint="engine: online asks the same model")
+        if not simulated(voice, options) and voice.engine != "vllm":
+            endpoint(voice, environ)
 
 
 @contextmanager
 def wire(running: Running) -> Iterator[Wired]:
-    """The rooms of the plan's step, over a worksheet that lives as long as the run."""
-    plan, step = running.plan, running.plan.steps[0]
+    """The rooms of the plan's steps, over a worksheet that lives as long as the run."""
+    plan = running.plan
     with Worksheet(running.folder.worksheet_path) as worksheet:
-        policy = policy_of(step, running.epoch, running.options)
-        drafter = Drafter(step, plan.folder)
-        paid = price_of(step, running.options)
-
-        def feed() -> Feed:
-            worksheet.clear()
-            return Feed(
-                step.name,
-                rows_of(running, worksheet.tally),
-                drafter=drafter,
-                worksheet=worksheet,
-                ledger=running.ledger,
-                policy=policy,
-                only=running.options.only,
-            )
-
-        yield Wired(
-            plan=step,
-            policy=policy,
-            feeds=feed,
-            second=second_of(running, step, drafter, policy, worksheet),
-            price=paid,
-            worst=worst_of(step, paid, plan.limits),
-            columns=columns_of(step, plan),
-            total=total_of(step, running),
+        chain = chain_of(
+            plan,
+            running.options,
+            running.ledger,
+            worksheet,
+            epoch=running.epoch,
+            rows=lambda tally: rows_of(running, tally),
         )
+        yield Wired(chain, columns_of(plan), total_of(running))
 
 
-def columns_of(step: StepPlan, plan: Plan) -> tuple[str, ...]:
+def chain_of(
+    plan: Plan,
+    options: RunOptions,
+    ledger: Any,
+    worksheet: Worksheet,
+    *,
+    epoch: int,
+    rows: Callable[[Tally], Iterator[Row]],
+) -> Chain:
+    """The steps that lead to the output. `rows` reads the input, given what counts its equal rows."""
+    steps = {step.name: step for step in plan.steps}
+    last = plan.steps[-1].name
+    needed = leading_to(last, steps)
+    final = frozenset(step.name for step in plan.steps if step.voices and not _asked_later(step.name, steps, needed))
+    stages: dict[str, Stage] = {}
+    for name, step in steps.items():
+        if name not in needed:
+            continue
+        if not step.voices:
+            stages[name] = own_stage(step, plan)
+            continue
+        stages[name] = ModelStage(
+            plan=step,
+            script=script(step, plan.folder),
+            policies=tuple(policy_of(step, voice, options) for voice in step.voices),
+            rules=tuple(rules_of(step, voice, plan, options) for voice in step.voices),
+            shaper=shaper_of(step, plan, options, metadata=name in final and plan.loaded.spec.output.metadata),
+            ledger=ledger,
+            worksheet=worksheet,
+            epoch=epoch,
+            tallied=not any(steps[source].voices for source in leading_to(name, steps) - {name}),
+            batches=any(voice.engine == "batch" for voice in voices_of(plan)),
+            wanted=None if options.only is None else lambda row: row.index == options.only,
+        )
+    return Chain(stages, last, lambda key: rows(partial(worksheet.tally, space=key)), worksheet, worksheet.path.parent)
+
+
+def leading_to(name: str, steps: Mapping[str, StepPlan]) -> frozenset[str]:
+    """A step and all before it whose rows it takes."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        if one != INPUT and one not in found:
+            found.add(one)
+            waiting += steps[one].sources
+    return frozenset(found)
+
+
+def _asked_later(name: str, steps: Mapping[str, StepPlan], needed: frozenset[str]) -> bool:
+    """Whether another model sees the rows of this step."""
+    return any(steps[other].voices and name in leading_to(other, steps) - {other} for other in needed)
+
+
+def own_stage(step: StepPlan, plan: Plan) -> EachStage | WholeStage:
+    """A step without a model."""
+    made = step_stage(step.step, step.templates, seed=plan.seed, folder=plan.folder)
+    if isinstance(made, Each):
+        return EachStage(step, made)
+    return WholeStage(step, lambda: made)
+
+
+def columns_of(plan: Plan) -> tuple[str, ...]:
+    """The columns of the output, as far as the spec says them."""
+    if len(plan.steps) > 1:
+        return ()
+    step = plan.steps[0]
     found = output_columns(step.step, step.schema, known_columns(plan.source, folder=plan.folder))
     return tuple(sorted(found or ()))
 
 
-def total_of(step: StepPlan, running: Running) -> int | None:
+def total_of(running: Running) -> int | None:
     plan = running.plan
-    rows = None if running.options.only is not None else count_rows(plan.source, folder=plan.folder)
-    return None if rows is None else rows * step.step.samples
+    if len(plan.steps) > 1 or plan.steps[0].several or plan.target is not None or running.options.only is not None:
+        return None
+    rows = count_rows(plan.source, folder=plan.folder)
+    return None if rows is None else rows * plan.steps[0].samples
 
 
-def policy_of(step: StepPlan, epoch: int, options: RunOptions) -> Policy:
+def policy_of(step: StepPlan, voice: Voice, options: RunOptions) -> Policy:
     response = step.step.response
     return Policy(
-        max_retries=step.settings.max_retries,
+        max_retries=voice.settings.max_retries,
         retry_failed=options.retry_failed,
-        epoch=epoch,
-        judge=Judge(step.step, step.templates, step.schema, price=price_of(step, options)),
+        judge=judge_of(step, voice, options),
         read=read,
         reask=feedback if response is not None and response.feedback else None,
-        stop_on_failure=step.step.on_failure == "stop",
-        batches=step.engine == "batch",
     )
 
 
-def second_of(running: Running, step: StepPlan, drafter: Drafter, policy: Policy, worksheet: Worksheet) -> Second:
-    plan = running.plan
-    metadata = plan.loaded.spec.output.metadata
+def judge_of(step: StepPlan, voice: Voice, options: RunOptions) -> Judge:
+    own = step.step.model_copy(update={"backend_params": voice.settings})
+    return Judge(own, step.templates, step.schema, price=price_of(voice, options))
+
+
+def rules_of(step: StepPlan, voice: Voice, plan: Plan, options: RunOptions) -> Rules:
+    """How requests to a model of a step are treated."""
+    policy, settings = policy_of(step, voice, options), voice.settings
+    paid, reask = price_of(voice, options), policy.reask
+
+    def again(task: Task, reply: Reply, invalid: Invalid) -> tuple[Message, ...]:
+        assert reask is not None
+        return reask(task.request.messages, reply, invalid)
+
+    return Rules(
+        step=step.name,
+        retry=RetryPolicy(settings.max_retries),
+        judge=policy.judge,
+        reask=None if reask is None else again,
+        price=paid,
+        worst=worst_of(voice, paid, plan.limits),
+        stop_on_failure=step.step.on_failure == "stop",
+        # batches are not asked so often that the first answers could tell
+        hopeless_after=sys.maxsize
+        if voice.engine == "batch"
+        else max(HOPELESS, 2 * (settings.max_concurrent_requests or 0)),
+    )
+
+
+def shaper_of(step: StepPlan, plan: Plan, options: RunOptions, *, metadata: bool) -> Shaper:
     parse = load_parse(step.step.parse, plan.folder) if step.step.parse is not None else None
-    shaper = Shaper(
+    return Shaper(
         step.step,
         step.templates,
         step.schema,
         parse=parse,
         metadata=metadata,
-        simulated=simulated(step, running.options),
+        simulated=all_simulated(plan, options),
     )
-    return Second(step.name, drafter, shaper, policy, worksheet, running.ledger, shaper.needs_messages, running.started)
 
 
 def input_rows(plan: Plan, tally: Tally) -> Iterator[Row]:
@@ -192,33 +279,33 @@ def until(rows: Iterator[Row], index: int) -> Iterator[Row]:
             return
 
 
-def price_of(step: StepPlan, options: RunOptions) -> Price | None:
-    """USD per token on the step's own engine; what the simulated model answers costs nothing."""
-    return price_in(step, step.engine, options)
+def price_of(voice: Voice, options: RunOptions) -> Price | None:
+    """USD per token on the model's own engine; what the simulated model answers costs nothing."""
+    return price_in(voice, voice.engine, options)
 
 
-def price_in(step: StepPlan, engine: str, options: RunOptions) -> Price | None:
+def price_in(voice: Voice, engine: str, options: RunOptions) -> Price | None:
     """The same on another engine: batches have prices of their own."""
-    if simulated(step, options):
+    if simulated(voice, options):
         return Price(0.0, 0.0)
-    settings, terms = step.settings, step.terms
+    settings, terms = voice.settings, voice.terms
     tokens = batch_price if engine == "batch" else price
     return tokens(terms.backend, terms.model, in_mtok=settings.in_mtok_cost, out_mtok=settings.out_mtok_cost)
 
 
-def available(step: StepPlan, engine: str) -> bool:
-    """Whether the step's provider can be asked on this engine."""
-    return engine != "batch" or not unsupported(step.terms.backend)
+def available(voice: Voice, engine: str) -> bool:
+    """Whether the model's provider can be asked on this engine."""
+    return engine != "batch" or not unsupported(voice.terms.backend)
 
 
-def most_output(step: StepPlan) -> int | None:
+def most_output(voice: Voice) -> int | None:
     """Most tokens of one answer: the spec's own limit, or the model's."""
-    return given_length(step) or max_output_tokens(step.terms.backend, step.terms.model)
+    return given_length(voice) or max_output_tokens(voice.terms.backend, voice.terms.model)
 
 
-def given_length(step: StepPlan) -> int | None:
+def given_length(voice: Voice) -> int | None:
     """Most tokens of one answer as the spec says it."""
-    return length_in(step.terms.params) or step.settings.max_tokens
+    return length_in(voice.terms.params) or voice.settings.max_tokens
 
 
 def length_in(params: Mapping[str, Any]) -> int | None:
@@ -227,23 +314,22 @@ def length_in(params: Mapping[str, Any]) -> int | None:
     return next((int(length) for length in given if isinstance(length, int | float) and length >= 1), None)
 
 
-def worst_of(step: StepPlan, paid: Price | None, limits: Limits) -> Worst | None:
+def worst_of(voice: Voice, paid: Price | None, limits: Limits) -> Worst | None:
     """The worst case of a request, where there is a budget to hold it against. Raises UsageError if it is unknown."""
     if limits.cost is None and limits.tokens is None:
         return None
-    model = f"{step.terms.backend}/{step.terms.model}"
     if limits.cost is not None and paid is None:
         raise UsageError(
-            f"the price of {model} is not known, so a cost budget cannot be kept",
+            f"the price of {voice.title} is not known, so a cost budget cannot be kept",
             hint="give backend_params.in_mtok_cost and out_mtok_cost, in USD per million tokens",
         )
-    most = most_output(step)
+    most = most_output(voice)
     if most is None and limits.tokens is None and paid == Price(0.0, 0.0):
         # however long, it costs nothing
         most = 0
     if most is None:
         raise UsageError(
-            f"nobody knows how long an answer of {model} may be, so a budget cannot be kept",
+            f"nobody knows how long an answer of {voice.title} may be, so a budget cannot be kept",
             hint="give generation_params.max_tokens",
         )
 

@@ -14,7 +14,8 @@ from synth_cli.core.request import Request, Terms
 from synth_cli.core.retry import RetryPolicy
 from synth_cli.core.row import Context, Row
 from synth_cli.core.state import Invalid, Valid, Verdict
-from synth_cli.core.work import Ending, Rules, StepWork
+from synth_cli.core.shift import Ending, Shift
+from synth_cli.core.work import Rules, StepWork
 
 TERMS = Terms("openai", "m")
 
@@ -54,8 +55,9 @@ def broken(kind: FaultKind, **more: Any) -> Exchange:
 
 def work(tasks: Iterator[Task] | Sequence[Task], record: Kept | None = None, **more: Any) -> StepWork:
     rules = {"step": "main", "retry": RetryPolicy(1), "judge": judge}
-    own = {key: more.pop(key) for key in ("allowance", "deadline", "outstanding") if key in more}
-    return StepWork(iter(tasks), Rules(**{**rules, **more}), record or Kept(), chance=lambda: 0.0, **own)
+    shift = Shift(**{key: more.pop(key) for key in ("allowance", "deadline") if key in more})
+    own = {key: more.pop(key) for key in ("outstanding",) if key in more}
+    return StepWork(iter(tasks), Rules(**{**rules, **more}), record or Kept(), chance=lambda: 0.0, shift=shift, **own)
 
 
 def taken(own: StepWork, now: float = 0.0) -> Task:

@@ -33,7 +33,7 @@ from synth_cli.core.events import Closed, Faulted, Opened, Opening, Replied, Sou
 from synth_cli.core.ports import BatchLimits, BatchLook, BatchResult, BatchStanding, Engine, Exchange
 from synth_cli.core.reply import Answer, Fault, FaultKind, Reply
 from synth_cli.core.request import Request
-from synth_cli.core.work import Ending
+from synth_cli.core.shift import Ending
 from synth_cli.engines.batch import BatchSettings
 from synth_cli.engines.batches.common import CHUNK
 from synth_cli.engines.recording import GroupRecord

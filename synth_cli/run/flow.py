@@ -1,0 +1,332 @@
+"""Asking, as rows flow: what a pass finds open is handed to the engines, and what they bring goes on at once.
+
+A row whose answers have come is finished and goes to the next step, whose requests join the queues. Queues are short:
+the input is read on only when all of them have room, so that memory stays flat however many rows there are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from synth_cli.compile.script import Past
+from synth_cli.core.events import Replied
+from synth_cli.core.ports import Task
+from synth_cli.core.reply import Fault, Reply
+from synth_cli.core.request import identify
+from synth_cli.core.row import Context, Finished, Row, Sampled
+from synth_cli.core.shift import Ending, Shift
+from synth_cli.core.state import NOTHING, Invalid
+from synth_cli.core.work import stopped_by
+from synth_cli.run.passage import Chain, children
+from synth_cli.run.stage import EachStage, ModelStage, Open, Seen, WholeStage, written
+
+HIGH: Final = 2048
+"""Tasks that wait for an engine, above which the input is not read on."""
+NOTHING_MADE: Final = Finished()
+ENDED: Final = object()
+
+
+@dataclass(slots=True)
+class Passed:
+    """What a pass has gone by so far: rows of the input, and requests and how they stood."""
+
+    rows: int = 0
+    requests: int = 0
+    answered: int = 0
+    failed: int = 0
+    refused: int = 0
+    """Rows that could not even be drafted."""
+    pending: int = 0
+    """Requests in open batches."""
+    complete: bool = False
+
+
+class Queue:
+    """Satisfies `Tasks`: those for one engine, the last step's first, so that rows are finished before others begin."""
+
+    def __init__(self, flow: Flow, steps: int, woken: Callable[[], None]) -> None:
+        self._flow = flow
+        self._waiting: list[deque[Task]] = [deque() for _ in range(steps)]
+        self.woken = woken
+        """Called when a task comes to an empty queue."""
+        self.size = 0
+        self._peeked: Task | None = None
+
+    def add(self, step: int, task: Task) -> None:
+        self._waiting[step].append(task)
+        self.size += 1
+        if self.size == 1:
+            self.woken()
+
+    def ready(self) -> bool:
+        """Whether a task can be had now."""
+        if self._peeked is None:
+            self._peeked = self._flow.next(self)
+            if self._peeked is not None:
+                self.size += 1
+                self._flow.handed -= 1
+        return self._peeked is not None
+
+    def pop(self) -> Task | None:
+        if not self.size:
+            return None
+        self.size -= 1
+        if self._peeked is not None:
+            peeked, self._peeked = self._peeked, None
+            return peeked
+        return next(waiting for waiting in reversed(self._waiting) if waiting).popleft()
+
+    def next(self) -> Task | None:
+        return self._flow.next(self)
+
+    @property
+    def over(self) -> bool:
+        return not self.size and self._flow.over
+
+
+class Flow:
+    """One pass of asking, for some of a job's engines.
+
+    `queues` has the queue of each (step, voice) that is asked in this pass: what is open for others is left for
+    another. Where `live` is false, answers do not come while the pass goes on (batches), and nothing flows.
+    """
+
+    def __init__(self, chain: Chain, shift: Shift, *, live: bool = True) -> None:
+        self._chain = chain
+        self._shift = shift
+        self._live = live
+        self._order = {name: place for place, name in enumerate(chain.stages)}
+        self._readers = {name: chain.readers(name) for name in chain.stages}
+        self.queues: dict[tuple[str, int], Queue] = {}
+        self.passed = Passed()
+        self.asking = True
+        self.handed = 0
+        """Tasks that were handed out."""
+        self.more = False
+        """Whether another pass may find something to do."""
+        self._tracked = 0
+        self._exhausted = False
+        self._scan = self._scanning()
+
+    def queue(self, voices: Sequence[tuple[str, int]], woken: Callable[[], None] = lambda: None) -> Queue:
+        """The queue of an engine that answers for these."""
+        made = Queue(self, len(self._order), woken)
+        self.queues.update(dict.fromkeys(voices, made))
+        return made
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing will come any more."""
+        return self._exhausted and not self._tracked
+
+    def next(self, queue: Queue) -> Task | None:
+        task = queue.pop()
+        while task is None and self._room() and next(self._scan, ENDED) is not ENDED:
+            task = queue.pop()
+        if task is None:
+            task = queue.pop()
+        if task is not None:
+            self.handed += 1
+        return task
+
+    def scan(self) -> None:
+        """Goes through everything without handing anything out."""
+        for _ in self._scan:
+            pass
+
+    def _room(self) -> bool:
+        return all(queue.size < HIGH for queue in self.queues.values())
+
+    def _scanning(self) -> Iterator[None]:
+        for _ in self._chain.first(self).rows():
+            yield
+            if self._shift.ending is not None:
+                return
+        self.passed.complete = True
+        self._exhausted = True
+
+    # what the pass meets
+
+    def read(self, rows: Sequence[Row]) -> None:
+        self.passed.rows += len(rows)
+
+    def model(self, stage: ModelStage, seen: Seen) -> Finished | None:
+        passed = self.passed
+        if seen.refused is not None:
+            passed.refused += 1
+            self._failed(stage, seen.row, seen.refused)
+        else:
+            passed.requests += len(seen.samples)
+        if not seen.open:
+            for one in seen.samples:
+                assert isinstance(one, Sampled)
+                if one.cause is None:
+                    passed.answered += 1
+                elif seen.refused is None:
+                    passed.failed += 1
+                    self._failed(stage, seen.row, one.cause)
+            if not self._readers[stage.name]:
+                return NOTHING_MADE
+            samples = [one for one in seen.samples if isinstance(one, Sampled)]
+            return stage.shaper.finish(seen.row, samples)
+        self._open(stage, seen)
+        return None
+
+    def each(self, stage: EachStage, row: Row, finished: Finished) -> None:
+        for _, cause in finished.failures:
+            self._failed(stage, row, cause)
+
+    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
+        """Nothing is asked for it."""
+
+    def gap(self, stage: WholeStage) -> bool:
+        self.more = True
+        return False
+
+    # rows on their way
+
+    def _open(self, stage: ModelStage, seen: Seen) -> None:
+        """Hands what is open to the engines, and waits for it where something follows."""
+        passed = self.passed
+        tracked = self._live and (bool(self._readers[stage.name]) or stage.plan.several or stage.stops)
+        run = _Run(stage, seen.row, [one if isinstance(one, Sampled) else None for one in seen.samples])
+        for place, one in enumerate(seen.samples):
+            if isinstance(one, Sampled):
+                passed.answered += one.cause is None
+                passed.failed += one.cause is not None
+                if one.cause is not None:
+                    self._failed(stage, seen.row, one.cause)
+            elif one.pending:
+                passed.pending += 1
+            else:
+                self._ask(stage, one, _Sample(self, run, place, one) if tracked else None, seen.row, place)
+
+    def _ask(self, stage: ModelStage, one: Open, settling: _Sample | None, row: Row, sample: int) -> bool:
+        """Queues a request; whether an engine of this pass will be asked."""
+        queue = self.queues.get((stage.name, one.draft.voice))
+        if queue is None:
+            self.more = True
+            return False
+        rules, context = stage.rules[one.draft.voice], Context(row, sample)
+        if one.history is NOTHING:
+            task = Task(one.request, context, rules=rules, settling=settling)
+        else:
+            messages = stage.policies[one.draft.voice].again(one.request.messages, one.stands)
+            task = Task(
+                one.request,
+                context,
+                one.history.tries + 1,
+                one.history.attempts,
+                messages,
+                rules=rules,
+                settling=settling,
+            )
+        self._tracked += settling is not None
+        queue.add(self._order[stage.name], task)
+        return True
+
+    def settled(self, sample: _Sample, sampled: Sampled, *, value: Any) -> None:
+        """A request came to its end: the sample goes on, or the row."""
+        self._tracked -= 1
+        run, one = sample.run, sample.open
+        stage, row = run.stage, run.row
+        if stage.plan.several:
+            past = (*one.past, Past(one.draft, sampled.cause is None, value))
+            following = stage.script.following(row, past)
+            if isinstance(following, Fault):
+                sampled = Sampled(one.request.id, sampled.sample, cause=following, messages=sampled.messages)
+            elif following is not None:
+                request = identify(following, following.content(stage.epoch), one.request.id)
+                further = stage.walk(row, following, request, None, past, asking=True)
+                if isinstance(further, Open):
+                    self.passed.requests += 1
+                    if not further.pending:
+                        self._ask(stage, further, _Sample(self, run, sample.place, further), row, sample.place)
+                    self._wake()
+                    return
+                sampled = further
+            elif sampled.cause is None:
+                sampled = Sampled(
+                    sampled.request_id,
+                    sampled.sample,
+                    stage.script.value(row, past),
+                    sampled.reply,
+                    sampled.replied,
+                    messages=sampled.messages,
+                )
+        if sampled.cause is not None:
+            self._failed(stage, row, sampled.cause)
+        run.samples[sample.place] = sampled
+        done = [each for each in run.samples if each is not None]
+        if len(done) == len(run.samples) and self._readers[stage.name]:
+            self._on(stage.name, children(row, stage.shaper.finish(row, done)))
+        self._wake()
+
+    def _on(self, name: str, rows: Sequence[Row]) -> None:
+        """Rows of a step go to those that take them."""
+        if not rows:
+            return
+        for reader in self._readers[name]:
+            if isinstance(reader, ModelStage):
+                for seen in reader.look(reader.begin(rows, space=""), asking=True):
+                    finished = self.model(reader, seen)
+                    if finished is not None:
+                        self._on(reader.name, children(seen.row, finished))
+            elif isinstance(reader, EachStage):
+                for row in rows:
+                    made = reader.finish(row)
+                    self.each(reader, row, made)
+                    self._on(reader.name, children(row, made))
+            else:
+                self.more = True
+
+    def _failed(self, stage: ModelStage | EachStage, row: Row, cause: Fault | Invalid) -> None:
+        if stage.stops:
+            self._shift.end(Ending("on_failure", stopped_by(row, cause)))
+
+    def _wake(self) -> None:
+        """Those with nothing to do may be done, or have something now."""
+        if self.over:
+            for queue in self.queues.values():
+                queue.woken()
+
+
+@dataclass(slots=True)
+class _Run:
+    """A row on its way through a step; `samples` that have not come are None."""
+
+    stage: ModelStage
+    row: Row
+    samples: list[Sampled | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Satisfies `Settling`: one sample of such a row, and the request that it waits for."""
+
+    flow: Flow
+    run: _Run
+    place: int
+    open: Open
+
+    def answered(self, replied: Replied, reply: Reply, value: Any) -> None:
+        messages = written(self.open.draft) if replied.messages is None else replied.messages
+        done = Sampled(self.open.request.id, self.place, value, reply, replied, messages=messages)
+        self.flow.settled(self, done, value=value)
+
+    def failed(self, cause: Fault | Invalid) -> None:
+        done = Sampled(self.open.request.id, self.place, cause=cause, messages=written(self.open.draft))
+        self.flow.settled(self, done, value=None)
+
+
+def voices_of(chain: Chain) -> Mapping[tuple[str, int], ModelStage]:
+    """Every model of every step."""
+    return {
+        (stage.name, voice): stage
+        for stage in chain.stages.values()
+        if isinstance(stage, ModelStage)
+        for voice in range(len(stage.plan.voices))
+    }

@@ -1,0 +1,226 @@
+"""One pass over a job in the order of its input, lazily: from the input through every step, as far as answers are known.
+
+Rows are pulled in chunks. What becomes of each is the visitor's to say: one that asks takes note of what is open, one
+that writes counts and writes. A row that is not there yet leaves a gap; a step that needs all rows waits for those.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol, TypeAlias
+
+from synth_cli.compile.plan import INPUT
+from synth_cli.core.row import Finished, Row, derived
+from synth_cli.run.stage import Begun, EachStage, ModelStage, Seen, Stage, WholeStage
+from synth_cli.stores.worksheet import Worksheet
+
+CHUNK = 128
+
+Chunks: TypeAlias = Iterator[list[Row]]
+"""Rows as they come; an empty list where time went by without one."""
+
+
+class Visitor(Protocol):
+    """What a pass is made for."""
+
+    asking: bool
+    """Whether the pass is made before asking, when `--retry-failed` has a say."""
+
+    def read(self, rows: Sequence[Row]) -> None:
+        """Rows of the input."""
+
+    def model(self, stage: ModelStage, seen: Seen) -> Finished | None:
+        """What a row becomes in a step with a model; None: it is not there yet."""
+
+    def each(self, stage: EachStage, row: Row, finished: Finished) -> None: ...
+
+    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
+        """A step that needed all rows took so many, and left out some."""
+
+    def gap(self, stage: WholeStage) -> bool:
+        """Rows are missing before a step that needs all; whether it goes on without them."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The steps that lead to the output, joined. `source` reads the input from its beginning, given a name for what it
+    counts equal rows under."""
+
+    stages: Mapping[str, Stage]
+    last: str
+    source: Callable[[str], Iterator[Row]]
+    worksheet: Worksheet
+    scratch: Path
+    passes: Counter[str] = field(default_factory=Counter)
+
+    def readers(self, name: str) -> list[Stage]:
+        """The steps that take the rows of a step."""
+        return [stage for stage in self.stages.values() if name in stage.plan.sources]
+
+    def first(self, visitor: Visitor) -> Passage:
+        """A pass that reads the input and keeps its rows, for another that goes over the same."""
+        self.worksheet.clear()
+        return self._passage(visitor, again=False)
+
+    def again(self, visitor: Visitor) -> Passage:
+        """A pass over the rows that the latest first one read, however far it came."""
+        return self._passage(visitor, again=True)
+
+    def _passage(self, visitor: Visitor, *, again: bool) -> Passage:
+        self.passes["all"] += 1
+        return Passage(self, visitor, f"{self.passes['all']}/", again=again)
+
+
+class Passage:
+    """Made by a chain, gone through once."""
+
+    def __init__(self, chain: Chain, visitor: Visitor, prefix: str, *, again: bool) -> None:
+        self._chain = chain
+        self._visitor = visitor
+        self._prefix = prefix
+        self._again = again
+        self._kept: set[str] = set()
+        self._gaps: set[str] = set()
+        self._reader = ""
+
+    def rows(self) -> Chunks:
+        """The rows of the last step."""
+        yield from self._of(self._chain.last, "")
+
+    def gapped(self, name: str) -> bool:
+        """Whether rows are missing at a step or before it."""
+        if name == INPUT:
+            return False
+        return name in self._gaps or any(self.gapped(source) for source in self._chain.stages[name].plan.sources)
+
+    def _of(self, name: str, reader: str) -> Chunks:
+        if name == INPUT:
+            yield from self._input(reader)
+        elif len(self._chain.readers(name)) > 1:
+            yield from self._shared(name)
+        else:
+            yield from self._made(self._chain.stages[name])
+
+    def _upstream(self, stage: Stage) -> Chunks:
+        for source in stage.plan.sources:
+            yield from self._of(source, stage.name)
+
+    def _input(self, reader: str) -> Chunks:
+        """The input's rows, kept the first time that they are read in a first pass."""
+        worksheet, key = self._chain.worksheet, f"{INPUT}/{reader}"
+        keep = not keeps(self._chain.stages[reader])
+        if self._again and keep:
+            rows = (row for row, _, _ in worksheet.rows(key))
+        else:
+            rows = self._chain.source(f"{self._prefix}{key}")
+        while chunk := list(islice(rows, CHUNK)):
+            if keep:
+                self._count(reader, chunk)
+                if not self._again:
+                    worksheet.add(chunk, step=key)
+            yield chunk
+
+    def _count(self, reader: str, rows: Sequence[Row]) -> None:
+        """Each row of the input counts once, however many steps begin with it."""
+        self._reader = self._reader or reader
+        if self._reader == reader:
+            self._visitor.read(rows)
+
+    def _shared(self, name: str) -> Chunks:
+        """Rows that several steps take: made once, and kept."""
+        key = f"{self._prefix}{name}"
+        if name not in self._kept:
+            self._kept.add(name)
+            for chunk in self._made(self._chain.stages[name]):
+                self._chain.worksheet.add(chunk, step=key)
+                yield []
+        yield from self._stored(key)
+
+    def _stored(self, key: str) -> Chunks:
+        rows = self._chain.worksheet.rows(key)
+        while chunk := [row for row, _, _ in islice(rows, CHUNK)]:
+            yield chunk
+
+    def _made(self, stage: Stage) -> Chunks:
+        if isinstance(stage, ModelStage):
+            yield from self._asked(stage)
+        elif isinstance(stage, EachStage):
+            for chunk in self._upstream(stage):
+                made: list[Row] = []
+                for row in chunk:
+                    finished = stage.finish(row)
+                    self._visitor.each(stage, row, finished)
+                    made += children(row, finished)
+                yield made
+        else:
+            yield from self._all(stage)
+
+    def _asked(self, stage: ModelStage) -> Chunks:
+        visitor = self._visitor
+        for begun in self._begun(stage):
+            made: list[Row] = []
+            for seen in stage.look(begun, asking=visitor.asking):
+                finished = visitor.model(stage, seen)
+                if finished is None:
+                    self._gaps.add(stage.name)
+                else:
+                    made += children(seen.row, finished)
+            yield made
+
+    def _begun(self, stage: ModelStage) -> Iterator[list[Begun]]:
+        """The step's rows with their requests. Those of the input are kept with them, so that the input is read once."""
+        keep = keeps(stage)
+        if keep and self._again:
+            rows = self._chain.worksheet.rows(stage.name)
+            while chunk := list(islice(rows, CHUNK)):
+                self._count(stage.name, [row for row, _, _ in chunk])
+                yield [Begun(row, ids=tuple(ids), refused=fault) for row, ids, fault in chunk]
+            return
+        for fresh in self._upstream(stage):
+            begun = stage.begin(fresh, space=f"{self._prefix}{stage.name}")
+            if keep:
+                self._count(stage.name, [one.row for one in begun])
+                self._keep(stage.name, begun)
+            yield begun
+
+    def _keep(self, name: str, begun: Sequence[Begun]) -> None:
+        worksheet = self._chain.worksheet
+        places = worksheet.add([one.row for one in begun], step=name)
+        both = list(zip(places, begun, strict=True))
+        worksheet.bind([(place, one.ids) for place, one in both if one.refused is None], step=name)
+        refused = [(place, one.refused) for place, one in both if one.refused is not None]
+        if refused:
+            worksheet.fail(refused, step=name)
+
+    def _all(self, stage: WholeStage) -> Chunks:
+        """All rows of the steps before are kept, then handed to the step."""
+        key, worksheet = f"{self._prefix}>{stage.name}", self._chain.worksheet
+        for chunk in self._upstream(stage):
+            worksheet.add(chunk, step=key)
+            yield []
+        gapped = any(self.gapped(source) for source in stage.plan.sources)
+        if gapped and not self._visitor.gap(stage):
+            self._gaps.add(stage.name)
+            return
+        whole = stage.whole()
+        with TemporaryDirectory(prefix="step-", dir=self._chain.scratch) as folder:
+            rows = whole.rows((row for row, _, _ in worksheet.rows(key)), Path(folder))
+            while chunk := list(islice(rows, CHUNK)):
+                yield chunk
+        self._visitor.whole(stage, worksheet.count(key), whole.left_out)
+
+
+def keeps(stage: Stage) -> bool:
+    """Whether a step keeps the input's rows itself, with the requests that they became."""
+    return isinstance(stage, ModelStage) and stage.plan.sources == (INPUT,)
+
+
+def children(row: Row, finished: Finished) -> list[Row]:
+    """The rows that a row became."""
+    ids = finished.ids or [derived(row.id, ordinal) for ordinal in range(len(finished.rows))]
+    return [Row(row.index, id, values) for id, values in zip(ids, finished.rows, strict=True)]
