@@ -15,6 +15,7 @@ from synth_cli.compile.plan import ProviderOf, backend_of, engine_of, model_of, 
 from synth_cli.compile.requests import FORMATS
 from synth_cli.core.row import Row
 from synth_cli.errors import Problem, SynthError
+from synth_cli.spec import formats
 from synth_cli.spec.backend import BackendParams, engines_of
 from synth_cli.spec.fields import all_fields, fields_of, item_of
 from synth_cli.spec.hints import suggest
@@ -50,6 +51,7 @@ def problems(loaded: Loaded, rooms: Rooms) -> Iterator[Problem]:
         checked = _Checked(texts, step, loaded.at(position), columns, rooms)
         yield from checked.problems()
         columns = checked.output()
+    yield from map(loaded.places.of, formats.problems(spec.output, columns))
 
 
 def _input(source: Input | None, texts: Texts) -> Generator[Problem, None, frozenset[str] | None]:
