@@ -35,6 +35,7 @@ class Rooms:
     provider_of: ProviderOf
     output_columns: Callable[[Step, Any, frozenset[str] | None], frozenset[str] | None]
     collisions: Callable[[Step, Any, frozenset[str] | None], Sequence[str]]
+    grammar_problem: Callable[[str], str | None]
 
 
 def problems(loaded: Loaded, rooms: Rooms) -> Iterator[Problem]:
@@ -221,6 +222,8 @@ class _Checked:
             return
         if isinstance(response.choice, str):
             yield from self.texts.value(self.at("response", "choice"), response.choice, Known(self.columns))
+        if response.grammar is not None and (wrong := self.rooms.grammar_problem(response.grammar)) is not None:
+            yield self._problem(self.at("response", "grammar"), wrong, "write it in GBNF (root ::= …) or Lark (start: …)")
         known = self._known(self.columns)
         # a reply is judged wherever it turns up again, and there nobody knows what was sent
         known = replace(known, members={**(known.members or {}), "reply": REPLY - {"messages"}})

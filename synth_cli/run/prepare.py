@@ -15,13 +15,14 @@ from synth_cli.outputs.places import local_path
 from synth_cli.outputs.sinks import suffix_of
 from synth_cli.providers.resolve import provider_of
 from synth_cli.responses.columns import collisions, output_columns
+from synth_cli.responses.grammar import grammar_problem
 from synth_cli.run.options import RunOptions
 from synth_cli.run.wire import price_of, worst_of
 from synth_cli.spec.load import Loaded, in_order, inspect
 from synth_cli.spec.model import SUFFIXES, Input
 from synth_cli.spec.numbers import seconds
 
-ROOMS = Rooms(provider_of, output_columns, collisions)
+ROOMS = Rooms(provider_of, output_columns, collisions, grammar_problem)
 
 
 def problems_of(

@@ -99,7 +99,7 @@ class Response(Node):
     schema_: Any = Field(None, alias="schema", description="Mini-language, JSON Schema, file:// or python: model.")
     choice: list[StrictStr] | StrictStr | None = Field(None, description="The answers allowed: a list or a template.")
     regex: StrictStr | None = Field(None, description="A pattern that matches the whole answer.")
-    grammar: StrictStr | None = Field(None, description="A grammar in the server's own notation.")
+    grammar: StrictStr | None = Field(None, description="A grammar of the whole answer, in GBNF or Lark.")
     check: Expressions | None = Field(None, description="Expressions that must all be true of a valid answer.")
     feedback: StrictBool = Field(False, description="A re-ask shows the model what was wrong.")
 
