@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from synth_cli.compile import samplers
 from synth_cli.compile.inputs import known_columns
 from synth_cli.compile.names import REPLY, Known, Texts
 from synth_cli.compile.plan import ProviderOf, backend_of, engine_of, model_of, settings_of
@@ -23,6 +22,7 @@ from synth_cli.spec.load import Loaded
 from synth_cli.spec.model import Input, Model, ModelRef, Step
 from synth_cli.spec.places import Where
 from synth_cli.spec.schema import SchemaError, schema_of
+from synth_cli.steps import samplers
 from synth_cli.template import TemplateError, Templates, TemplateSyntaxError, scope
 
 RAW = Known(frozenset({"system", "user"}))

@@ -50,9 +50,10 @@ def carried_columns(step: Step, inputs: frozenset[str] | None) -> frozenset[str]
     """The input columns that go along; None where the input's are not known."""
     if step.carry is False:
         return frozenset()
+    left = {OVERRIDE} if step.type == "llm" else frozenset()
     if isinstance(step.carry, list):
-        return frozenset(step.carry) - {OVERRIDE}
-    return None if inputs is None else inputs - {OVERRIDE}
+        return frozenset(step.carry) - left
+    return None if inputs is None else inputs - left
 
 
 def output_columns(step: Step, schema: Any, inputs: frozenset[str] | None) -> frozenset[str] | None:
