@@ -17,7 +17,9 @@ from synth_cli.core.request import Message
 from synth_cli.core.row import Context, Finished, Row, Sampled
 from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, Unanswered
 from synth_cli.outputs.candidate import Sink
-from synth_cli.report.causes import Causes
+from synth_cli.outputs.formats import Formatter
+from synth_cli.outputs.turns import Dropped
+from synth_cli.report.causes import Causes, Drops
 from synth_cli.responses.shape import Shaper
 from synth_cli.run.feed import Policy
 from synth_cli.stores.ledger import SqliteLedger
@@ -46,6 +48,7 @@ class Counts:
     unasked: int = 0
     """Failed only because some of their requests have not been asked yet."""
     causes: Causes = field(default_factory=Causes)
+    drops: Drops = field(default_factory=Drops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +171,8 @@ def note_failures(second: Second, failed: Path, *, tried: bool) -> Counts:
     return counts
 
 
-def write(second: Second, sinks: Sequence[Sink], failed: Path) -> Counts:
-    """Writes the candidates' rows and failed.jsonl; memory stays flat."""
+def write(second: Second, sinks: Sequence[Sink], failed: Path, formatter: Formatter) -> Counts:
+    """Writes the candidates' rows, in their format, and failed.jsonl; memory stays flat."""
     counts = Counts()
     pending: list[Mapping[str, Any]] = []
     with failed.open("wb") as failures:
@@ -178,11 +181,12 @@ def write(second: Second, sinks: Sequence[Sink], failed: Path) -> Counts:
             counts.filtered += finished.filtered
             counts.reused += sum(one.replied is not None and one.replied.at < second.started for one in sampled)
             counts.succeeded += len(finished.failures) < len(sampled)
-            counts.rows_out += len(finished.rows)
-            pending.extend(finished.rows)
+            made = _formatted(finished.rows, formatter, row.index, counts.drops)
+            counts.rows_out += len(made)
+            pending.extend(made)
             if finished.failures:
                 counts.failed += 1
-                counts.kept += bool(finished.rows)
+                counts.kept += bool(made)
                 counts.unasked += all(cause is NOT_ASKED for _, cause in finished.failures)
                 by_sample = {one.sample: one for one in sampled}
                 for sample, cause in finished.failures:
@@ -194,6 +198,19 @@ def write(second: Second, sinks: Sequence[Sink], failed: Path) -> Counts:
     if not counts.failed:
         failed.unlink()
     return counts
+
+
+def _formatted(
+    rows: Sequence[Mapping[str, Any]], formatter: Formatter, index: int, drops: Drops
+) -> list[Mapping[str, Any]]:
+    made: list[Mapping[str, Any]] = []
+    for row in rows:
+        shaped = formatter.shape(row)
+        if isinstance(shaped, Dropped):
+            drops.add(shaped.reason, index)
+        else:
+            made.append(shaped)
+    return made
 
 
 def _flush(sinks: Sequence[Sink], rows: list[Mapping[str, Any]]) -> None:

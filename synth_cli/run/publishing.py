@@ -11,6 +11,7 @@ from pathlib import Path
 from synth_cli.compile.plan import Acceptance, Plan
 from synth_cli.core.events import Published
 from synth_cli.errors import BelowFloor, SynthError
+from synth_cli.outputs.formats import Formatter
 from synth_cli.outputs.places import exists, name_of
 from synth_cli.outputs.publish import Provenance, last_published, publish, refusal
 from synth_cli.outputs.publish import roll_forward as roll
@@ -18,6 +19,7 @@ from synth_cli.outputs.sinks import sink
 from synth_cli.run.finish import Counts, write
 from synth_cli.run.running import Running
 from synth_cli.run.wire import Wired
+from synth_cli.spec.formats import COLUMNS
 from synth_cli.stores.ledger import SqliteLedger
 
 
@@ -37,12 +39,16 @@ def finish(wired: Wired, running: Running) -> Verdict:
     """Writes candidates, and publishes them when they are accepted."""
     plan, folder = running.plan, running.folder
     with ExitStack() as discarding:
-        sinks = [sink(target, folder.path, expected=wired.columns) for target in plan.outputs]
+        output = plan.loaded.spec.output
+        columns = COLUMNS.get(output.format, wired.columns)
+        sinks = [sink(target, folder.path, expected=columns) for target in plan.outputs]
         for one in sinks:
             discarding.callback(one.discard)
-        counts = write(wired.second, sinks, folder.failed_path)
+        counts = write(wired.second, sinks, folder.failed_path, Formatter(output))
         if counts.rows_in and not counts.succeeded:
             return Verdict(counts, error=below(counts, plan.acceptance))
+        if counts.drops.total and not counts.rows_out:
+            return Verdict(counts, error=shapeless(counts, output.format))
         candidates = [one.close() for one in sinks]
     error = below(counts, plan.acceptance)
     kept = tuple(candidate.path for candidate in candidates)
@@ -77,6 +83,15 @@ def below(counts: Counts, acceptance: Acceptance) -> BelowFloor | None:
             hint=hint,
         )
     return None
+
+
+def shapeless(counts: Counts, format: str) -> BelowFloor:
+    """Every row was dropped by its format: such an output is a mistake, and replaces none."""
+    causes = "; ".join(f"{cause.what} ({cause.count:,})" for cause in counts.drops.ranked()[:3])
+    return BelowFloor(
+        f"no row makes the format {format}: {causes}; the old output stays",
+        hint="name the columns with output.map, or mend them with columns; answers are kept, nothing is asked again",
+    )
 
 
 def _refused(running: Running, new: Provenance) -> tuple[str, ...]:

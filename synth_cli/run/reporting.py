@@ -62,11 +62,13 @@ def rows_of(wired: Wired, asked: Asked, verdict: Verdict) -> Rows:
             read=counts.rows_in,
             out=counts.rows_out,
             filtered=counts.filtered,
+            dropped=counts.drops.total,
             failed=counts.failed - counts.unasked,
             kept=counts.kept,
             unasked=counts.unasked,
             reused=counts.reused,
             causes=counts.causes.ranked(),
+            drops=counts.drops.ranked(),
         )
     failed = passed.failed + passed.refused + asked.tally.failed
     return Rows(read=passed.rows, failed=counts.failed or failed, reused=passed.answered, causes=counts.causes.ranked())

@@ -156,7 +156,7 @@ def filling(format: str, map: Mapping[str, str], columns: Collection[str]) -> Fi
     wanted = ", or ".join(way.text for way in ways)
     there = ", ".join(sorted(columns)) or "none"
     return Unfilled(
-        f"format {format} needs {wanted}, and no columns are called so",
+        f"format {format} needs {wanted}: no columns are called so",
         f"name them: map: {{{ways[-1].needs[0][0]}: …}}; there are: {there}",
     )
 

@@ -314,7 +314,7 @@ def test_what_is_no_pair_is_dropped(row: dict[str, Any], reason: str) -> None:
 def test_a_row_without_the_columns_is_dropped() -> None:
     """Where rows differ, one that lacks what the format needs says so."""
     assert shape("chat", {"topic": "x"}) == (
-        "format chat needs 'messages', or 'prompt' and 'response' or 'tool_calls', and no columns are called so; "
+        "format chat needs 'messages', or 'prompt' and 'response' or 'tool_calls': no columns are called so; "
         "name them: map: {prompt: …}; there are: topic"
     )
     assert shape("chat", {"topic": "x"}, prompt="question") == "no column 'question'; there are: topic"
