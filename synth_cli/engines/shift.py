@@ -105,9 +105,10 @@ class Shift:
         held = [*self._front, *self._apart, *self._joined.held]
         for call in self._calls.values():
             call.seat.load -= call.size
-            call.seat.alone = False
             held += call.tasks
         self._calls.clear()
+        for seat in self._crew.seats:
+            seat.alone = False
         return held
 
     async def _tend(self) -> None:
@@ -159,6 +160,8 @@ class Shift:
 
     def _next(self, now: float) -> Call | None:
         """What may be sent now; None where there is no room, or the work itself has nothing."""
+        while self._apart and self._condemned(self._apart[0]):
+            self._apart.popleft()
         if self._apart:
             seat = self._kept_apart()
             if seat is not None and seat.hired is not None and not seat.load:
@@ -198,14 +201,20 @@ class Shift:
             assert_never(found)
 
     def _put_apart(self, task: Task) -> bool:
-        """Whether it is a suspect, which then waits to be asked alone, or shares the fate of one."""
-        if not self._suspects.suspected(task):
-            return False
+        """Whether it is not for now: a suspect waits to be asked alone, another sample of a convict shares its fate."""
+        if self._condemned(task):
+            return True
+        if self._suspects.suspected(task):
+            self._apart.append(task)
+            return True
+        return False
+
+    def _condemned(self, task: Task) -> bool:
+        """Whether it is settled without being asked."""
         fault = self._suspects.condemned(task)
         if fault is None:
-            self._apart.append(task)
-        else:
-            self._settle(task, Exchange(fault=fault), self._clock(), 0.0)
+            return False
+        self._settle(task, Exchange(fault=fault), self._clock(), 0.0)
         return True
 
     def _kept_apart(self) -> Seat | None:

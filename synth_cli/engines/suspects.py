@@ -42,8 +42,6 @@ class Suspects:
         return guilt
 
     def condemned(self, task: Task) -> Fault | None:
-        """What ends a suspect that asks the same as one that was convicted: another sample of its row."""
-        if not self.suspected(task):
-            return None
+        """What ends a task that asks the same as one that was convicted: another sample of its row."""
         found = (guilt for convict, guilt in self._convicted if same_question(convict, task))
         return next(found, None)
