@@ -119,7 +119,8 @@ def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> O
         policy = policy_of(step, epoch, options)
         rows = input_rows(plan, worksheet.tally)
         drafter = Drafter(step, plan.folder)
-        feed = Feed(step.name, rows, drafter=drafter, worksheet=worksheet, ledger=ledger, policy=policy)
+        part = options.part
+        feed = Feed(step.name, rows, drafter=drafter, worksheet=worksheet, ledger=ledger, policy=policy, only=part)
         count = Counted()
         for request, row, sample, history in feed.requests():
             stands = None if history is NOTHING else policy.standing(history, Context(row, sample), asking=True)

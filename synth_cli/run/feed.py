@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Container, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -66,7 +66,7 @@ class Passed:
 class Feed:
     """The tasks of one step. Each row is noted in the worksheet with its requests, for the second pass.
 
-    `only`: the index of the one row that is wanted; the others are drafted to tell it apart from its equals.
+    `only`: the indexes of the rows that are wanted; the others are drafted to tell those apart from their equals.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Feed:
         worksheet: Worksheet,
         ledger: Ledger,
         policy: Policy,
-        only: int | None = None,
+        only: Container[int] | None = None,
     ) -> None:
         self._step = step
         self._rows = rows
@@ -117,8 +117,8 @@ class Feed:
         drafts = [(row, draft) for row, made in drafted if not isinstance(made, Fault) for draft in made]
         requests = self._identify([draft for _, draft in drafts])
         if self._only is not None:
-            drafted = [one for one in drafted if one[0].index == self._only]
-            kept = [pair for pair in zip(drafts, requests, strict=True) if pair[0][0].index == self._only]
+            drafted = [one for one in drafted if one[0].index in self._only]
+            kept = [pair for pair in zip(drafts, requests, strict=True) if pair[0][0].index in self._only]
             drafts, requests = [one for one, _ in kept], [request for _, request in kept]
         refused = self._note(drafted, requests)
         ids = [request.id for request in requests]
@@ -139,7 +139,7 @@ class Feed:
         """All rows; or, where a failure stops the run, those up to and with the first that cannot be asked."""
         if self._stopping:
             for position, (row, made) in enumerate(drafted):
-                if isinstance(made, Fault):
+                if isinstance(made, Fault) and (self._only is None or row.index in self._only):
                     self._refusal = stopped_by(row, made)
                     return drafted[: position + 1]
         return drafted

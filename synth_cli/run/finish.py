@@ -22,6 +22,7 @@ from synth_cli.outputs.turns import Dropped
 from synth_cli.report.causes import Causes, Drops
 from synth_cli.responses.shape import Shaper
 from synth_cli.run.feed import Policy
+from synth_cli.run.sharding import Shard
 from synth_cli.stores.ledger import SqliteLedger
 from synth_cli.stores.worksheet import Worksheet
 
@@ -171,7 +172,9 @@ def note_failures(second: Second, failed: Path, *, tried: bool) -> Counts:
     return counts
 
 
-def write(second: Second, sinks: Sequence[Sink], failed: Path, formatter: Formatter) -> Counts:
+def write(
+    second: Second, sinks: Sequence[Sink], failed: Path, formatter: Formatter, shard: Shard | None = None
+) -> Counts:
     """Writes the candidates' rows, in their format, and failed.jsonl; memory stays flat."""
     counts = Counts()
     pending: list[Mapping[str, Any]] = []
@@ -183,7 +186,7 @@ def write(second: Second, sinks: Sequence[Sink], failed: Path, formatter: Format
             counts.succeeded += len(finished.failures) < len(sampled)
             made = _formatted(finished.rows, formatter, row.index, counts.drops)
             counts.rows_out += len(made)
-            pending.extend(made)
+            pending.extend(made if shard is None else shard.marked(row.index, made))
             if finished.failures:
                 counts.failed += 1
                 counts.kept += bool(made)

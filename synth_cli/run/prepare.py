@@ -17,6 +17,7 @@ from synth_cli.providers.resolve import provider_of
 from synth_cli.responses.columns import collisions, output_columns
 from synth_cli.responses.grammar import grammar_problem
 from synth_cli.run.options import RunOptions
+from synth_cli.run.sharding import sharded
 from synth_cli.run.wire import price_of, worst_of
 from synth_cli.spec.load import Loaded, in_order, inspect
 from synth_cli.spec.model import SUFFIXES, Input
@@ -56,6 +57,7 @@ def prepare(path: Path, options: RunOptions, environ: Mapping[str, str]) -> Plan
     if later:
         raise SpecError(later)
     made = _overridden(plan(_limited(loaded, options.limit), provider_of, simulate=options.simulate), options)
+    made = sharded(made, options.shard, own_cost=options.max_cost is not None)
     overwriting = tuple(_overwriting(made))
     if overwriting:
         raise SpecError(overwriting)

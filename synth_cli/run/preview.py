@@ -80,7 +80,7 @@ def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[
         if options.only is not None:
             source = until(source, options.only)
         policy = policy_of(step, epoch, options)
-        drafter, only = Drafter(step, plan.folder), options.only
+        drafter, only = Drafter(step, plan.folder), options.part
         feed = Feed(step.name, source, drafter=drafter, worksheet=worksheet, ledger=ledger, policy=policy, only=only)
         requests = {row.index: request for request, row, sample, _ in feed.requests() if sample == 0}
         shown = _line_of(place) if step.engine == "batch" else _body_of(place)

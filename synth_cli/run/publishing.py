@@ -44,7 +44,7 @@ def finish(wired: Wired, running: Running) -> Verdict:
         sinks = [sink(target, folder.path, expected=columns) for target in plan.outputs]
         for one in sinks:
             discarding.callback(one.discard)
-        counts = write(wired.second, sinks, folder.failed_path, Formatter(output))
+        counts = write(wired.second, sinks, folder.failed_path, Formatter(output), running.options.shard)
         if counts.rows_in and not counts.succeeded:
             return Verdict(counts, error=below(counts, plan.acceptance))
         if counts.drops.total and not counts.rows_out:

@@ -113,7 +113,7 @@ def wire(running: Running) -> Iterator[Wired]:
                 worksheet=worksheet,
                 ledger=running.ledger,
                 policy=policy,
-                only=running.options.only,
+                only=running.options.part,
             )
 
         yield Wired(
@@ -136,6 +136,8 @@ def columns_of(step: StepPlan, plan: Plan) -> tuple[str, ...]:
 def total_of(step: StepPlan, running: Running) -> int | None:
     plan = running.plan
     rows = None if running.options.only is not None else count_rows(plan.source, folder=plan.folder)
+    if rows is not None and running.options.shard is not None:
+        rows = running.options.shard.share(rows)
     return None if rows is None else rows * step.step.samples
 
 
