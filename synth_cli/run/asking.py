@@ -16,7 +16,7 @@ from synth_cli.run.again import again
 from synth_cli.run.desk import Asked, Desk
 from synth_cli.run.halt import Halt
 from synth_cli.run.running import Running
-from synth_cli.run.wire import Wired
+from synth_cli.run.wire import Wired, simulated
 
 T = TypeVar("T")
 
@@ -63,4 +63,8 @@ async def _ask(desk: Desk) -> Asked:
             from synth_cli.run import batch
 
             return await batch.drive(desk, leave)
+        if desk.wired.plan.engine == "vllm" and not simulated(desk.wired.plan, desk.running.options):
+            from synth_cli.run import vllm
+
+            return await vllm.drive(desk, leave)
         return await online.drive(desk, leave)

@@ -19,7 +19,7 @@ from synth_cli.errors import UsageError
 from synth_cli.providers.batches import unsupported
 from synth_cli.providers.batches.discounts import batch_price
 from synth_cli.providers.clients import read
-from synth_cli.providers.prices import max_output_tokens, price
+from synth_cli.providers.prices import max_output_tokens, price, stated
 from synth_cli.providers.resolve import Endpoint, resolve
 from synth_cli.responses.columns import output_columns
 from synth_cli.responses.feedback import feedback
@@ -91,7 +91,7 @@ def reachable(plan: Plan, options: RunOptions, environ: Mapping[str, str]) -> No
     for step in plan.steps:
         if step.engine == "batch" and unsupported(step.terms.backend):
             raise UsageError(unsupported(step.terms.backend), hint="engine: online asks the same model")
-        if not simulated(step, options):
+        if step.engine != "vllm" and not simulated(step, options):
             endpoint(step, environ)
 
 
@@ -204,6 +204,9 @@ def price_in(step: StepPlan, engine: str, options: RunOptions) -> Price | None:
     if simulated(step, options):
         return Price(0.0, 0.0)
     settings, terms = step.settings, step.terms
+    if engine == "vllm":
+        # one's own machines send no bill
+        return stated(Price(0.0, 0.0), settings.in_mtok_cost, settings.out_mtok_cost)
     tokens = batch_price if engine == "batch" else price
     return tokens(terms.backend, terms.model, in_mtok=settings.in_mtok_cost, out_mtok=settings.out_mtok_cost)
 
