@@ -41,6 +41,7 @@ class Shaper:
         self._outline = Outline(step, templates)
         self._fields = fields_of(schema)
         self._tools = step.tools is not None
+        self._text = "response" if step.turns is None else "messages"
         self._parse = parse
         self._nulls = response_columns(step, schema) or ()
         used = self._outline.used
@@ -126,7 +127,7 @@ class Shaper:
         return self._by_fields if self._fields else self._by_text
 
     def _by_text(self, row: Row, one: Sampled, carried: Mapping[str, Any]) -> list[Made]:
-        return [(self._with_tools({"response": one.value}, one), self._after(one))]
+        return [(self._with_tools({self._text: one.value}, one), self._after(one))]
 
     def _by_fields(self, row: Row, one: Sampled, carried: Mapping[str, Any]) -> list[Made]:
         value = one.value

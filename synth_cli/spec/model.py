@@ -139,7 +139,9 @@ class Step(StepKeys):
     name: Name = Field("main", description="Names the step for `from` and --set.")
     type: Literal["llm", "map", "sample", "dedup", "group", "python"] = Field("llm", description="What it does.")
     from_: StrictStr | list[StrictStr] | None = Field(None, alias="from", description="Whose rows; default: previous.")
-    by: StrictStr | list[StrictStr] | None = Field(None, description="Key columns of dedup and group.")
+    by: StrictStr | list[StrictStr] | None = Field(
+        None, description="Key columns of group, and of dedup (all by default)."
+    )
     method: Literal["exact", "minhash"] | None = Field(None, description="How dedup compares.")
     threshold: Number | None = Field(None, gt=0, le=1, description="Similarity from which minhash drops a row.")
     function: StrictStr | None = Field(None, description="path.py:name of a python step.")
