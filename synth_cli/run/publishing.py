@@ -16,6 +16,7 @@ from synth_cli.outputs.places import exists, name_of
 from synth_cli.outputs.publish import Provenance, last_published, publish, refusal
 from synth_cli.outputs.publish import roll_forward as roll
 from synth_cli.outputs.sinks import sink
+from synth_cli.run.carding import carded
 from synth_cli.run.finish import Counts, write
 from synth_cli.run.running import Running
 from synth_cli.run.wire import Wired
@@ -33,6 +34,7 @@ class Verdict:
     refused: tuple[str, ...] = ()
     """For each output why this run must leave it as it is, or nothing."""
     error: SynthError | None = None
+    notes: tuple[str, ...] = ()
 
 
 def finish(wired: Wired, running: Running) -> Verdict:
@@ -58,8 +60,10 @@ def finish(wired: Wired, running: Running) -> Verdict:
     refused = _refused(running, new)
     if any(refused):
         return Verdict(counts, kept=kept, refused=refused, error=error)
-    publish(candidates, run=running.run, provenance=new, append=running.ledger.append, base=plan.folder)
-    return Verdict(counts, published=plan.outputs, error=error)
+    card = carded(running, counts)
+    whole = (*candidates, *card.candidates)
+    publish(whole, run=running.run, provenance=new, append=running.ledger.append, base=plan.folder)
+    return Verdict(counts, published=plan.outputs, error=error, notes=card.notes)
 
 
 def below(counts: Counts, acceptance: Acceptance) -> BelowFloor | None:
