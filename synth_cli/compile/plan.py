@@ -114,7 +114,7 @@ def step_plan(step: Step, loaded: Loaded, provider_of: ProviderOf, *, simulate: 
     settings = settings_of(step, model)
     backend, name = provider_of(model.name, backend_of(step, model), base_url=settings.base_url)
     schema = schema_in(step.response, loaded)
-    params = {**(step.generation_params or {}), **(model.generation_params or {})}
+    params = dict(sampling_of(step, model, settings))
     if simulate or backend == "simulator":
         params.setdefault("seed", loaded.spec.seed)
     terms = Terms(
@@ -148,6 +148,13 @@ def settings_of(step: Step, model: Model) -> BackendParams:
         settings = settings.overlaid(model.backend_params)
     said = {key: getattr(model, key) for key in ("base_url", "api_key", "headers")}
     return settings.overlaid(BackendParams.model_construct(_fields_set=None, **{k: v for k, v in said.items() if v}))
+
+
+def sampling_of(step: Step, model: Model, settings: BackendParams) -> Mapping[str, Any]:
+    """The sampling parameters, with what vLLM's backend parameters say in their place."""
+    given = {name: getattr(settings, name) for name in ("max_tokens", "min_tokens")}
+    said = {name: value for name, value in given.items() if value is not None}
+    return {**said, **(step.generation_params or {}), **(model.generation_params or {})}
 
 
 def backend_of(step: Step, model: Model) -> str | None:

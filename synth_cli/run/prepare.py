@@ -9,21 +9,32 @@ from pathlib import Path
 
 from synth_cli.compile.check import Rooms, problems
 from synth_cli.compile.inputs.files import reads
+from synth_cli.compile.local import Local
 from synth_cli.compile.plan import Limits, Plan, absolute, plan, unsupported
+from synth_cli.engines.vllm.params import problems as local_params
 from synth_cli.errors import Problem, SpecError, UsageError
 from synth_cli.outputs.places import local_path
 from synth_cli.outputs.sinks import suffix_of
 from synth_cli.providers.resolve import provider_of
 from synth_cli.responses.columns import collisions, output_columns
 from synth_cli.responses.grammar import grammar_problem
+from synth_cli.run.local import longest_context
 from synth_cli.run.options import RunOptions
 from synth_cli.run.sharding import sharded
 from synth_cli.run.wire import price_of, worst_of
+from synth_cli.spec.backend import BackendParams
 from synth_cli.spec.load import Loaded, in_order, inspect
 from synth_cli.spec.model import SUFFIXES, Input
 from synth_cli.spec.numbers import seconds
 
-ROOMS = Rooms(provider_of, output_columns, collisions, grammar_problem)
+
+def rooms(environ: Mapping[str, str]) -> Rooms:
+    """What the checks ask of others; `environ` says where models are kept."""
+
+    def context(model: str, settings: BackendParams, folder: Path) -> int | None:
+        return longest_context(model, settings, folder, environ)
+
+    return Rooms(provider_of, output_columns, collisions, grammar_problem, Local(local_params, context))
 
 
 def problems_of(
@@ -45,7 +56,7 @@ def _found(
     path: Path, *, sets: Sequence[str], profile: str | None, environ: Mapping[str, str]
 ) -> tuple[Loaded | None, tuple[Problem, ...]]:
     loaded, found = inspect(path, sets=sets, profile=profile, environ=environ)
-    return loaded, found if loaded is None else in_order((*found, *problems(loaded, ROOMS)), str(path))
+    return loaded, found if loaded is None else in_order((*found, *problems(loaded, rooms(environ))), str(path))
 
 
 def prepare(path: Path, options: RunOptions, environ: Mapping[str, str]) -> Plan:
