@@ -15,6 +15,8 @@ from synth_cli.providers.resolve import provider_of
 from synth_cli.run.prepare import problems_of
 from synth_cli.spec.load import load
 
+BEST_OF = "vLLM has no sampling parameter 'best_of'; vLLM has none any more; ask for more `samples` and keep the best"
+
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "job.yaml"
@@ -48,8 +50,7 @@ generation_params:
 """
     assert found(tmp_path, text) == [
         "5:3: unknown key 'temprature'; did you mean 'temperature'?",
-        "6:3: vLLM has no sampling parameter 'best_of'; "
-        "vLLM has none any more; ask for more `samples` and keep the best",
+        f"6:3: {BEST_OF}",
         "8:3: 'response_format' is not a sampling parameter here; write 'response.schema'",
     ]
 
@@ -74,8 +75,7 @@ fallback: [{name: org/other, engine: vllm, generation_params: {echo: true}}]
 prompt: hi
 """
     assert found(tmp_path, text) == [
-        "2:60: vLLM has no sampling parameter 'best_of'; "
-        "vLLM has none any more; ask for more `samples` and keep the best",
+        f"2:60: {BEST_OF}",
         "4:64: vLLM has no sampling parameter 'echo'; the prompt is in `reply.messages`",
     ]
 
