@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from synth_cli.cli import cancel, init, later, plan, preview, report, run, schema, simulator, status, validate
+from synth_cli.cli import cancel, init, later, plan, preview, report, run, schema, serve, simulator, status, validate
 from synth_cli.cli.boundary import guarded
 
 app = typer.Typer(
@@ -47,7 +47,7 @@ for command in (
     report.report,
     later.diff,
     later.merge,
-    later.serve,
+    serve.serve,
     simulator.simulator,
 ):
     app.command()(guarded(command))

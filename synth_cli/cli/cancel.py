@@ -6,7 +6,7 @@ import os
 import sys
 
 from synth_cli.cli.boundary import say
-from synth_cli.cli.options import Profile, Sets, Simulate, SpecFile, StateDir
+from synth_cli.cli.options import Part, Profile, Sets, Simulate, SpecFile, StateDir
 
 
 def cancel(
@@ -14,6 +14,7 @@ def cancel(
     sets: Sets = None,
     profile: Profile = None,
     simulate: Simulate = False,
+    shard: Part = None,
     state_dir: StateDir = None,
 ) -> int:
     """Cancel the job's open batches.
@@ -23,9 +24,12 @@ def cancel(
     from synth_cli.report.words import counted
     from synth_cli.run.cancel import cancel as end
     from synth_cli.run.options import RunOptions
+    from synth_cli.run.sharding import parsed
     from synth_cli.run.show import display
 
-    options = RunOptions(sets=tuple(sets or ()), profile=profile, simulate=simulate, state_dir=state_dir)
+    options = RunOptions(
+        sets=tuple(sets or ()), profile=profile, simulate=simulate, state_dir=state_dir, shard=parsed(shard)
+    )
     found = end(spec, options, environ=os.environ, display=display(options))
     asked = counted(found.asked, "batch", "batches")
     print(f"{asked} cancelled; {counted(found.kept, 'answer')} kept", file=sys.stderr)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from synth_cli.cli.options import SpecFile
 from synth_cli.errors import UsageError
 
 
@@ -29,8 +28,3 @@ def merge(
 ) -> int:
     """Join outputs of shards (not yet)."""
     return _later(f"merge {out} {' '.join(map(str, parts))}")
-
-
-def serve(spec: SpecFile) -> int:
-    """Start a vLLM server (not yet)."""
-    return _later(f"serve {spec}")

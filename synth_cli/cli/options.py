@@ -24,6 +24,12 @@ StateDir: TypeAlias = Annotated[
 Simulate: TypeAlias = Annotated[
     bool, typer.Option("--simulate", help="Put the simulated model in the place of whatever the spec names.")
 ]
+Part: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="Only the i-th of n parts, which has a state of its own.", show_default=False
+    ),
+]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Limit: TypeAlias = Annotated[
     int | None, typer.Option("--limit", metavar="N", min=0, help="Only the first N input rows.", show_default=False)

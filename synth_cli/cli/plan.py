@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from synth_cli.cli.options import Json, Limit, Profile, Sets, Simulate, SpecFile, StateDir
+from synth_cli.cli.options import Json, Limit, Part, Profile, Sets, Simulate, SpecFile, StateDir
 
 
 def plan(
@@ -14,6 +14,7 @@ def plan(
     profile: Profile = None,
     limit: Limit = None,
     simulate: Simulate = False,
+    shard: Part = None,
     state_dir: StateDir = None,
     json: Json = False,
 ) -> int:
@@ -23,8 +24,16 @@ def plan(
     """
     from synth_cli.run.explain import as_json, as_text, explain
     from synth_cli.run.options import RunOptions
+    from synth_cli.run.sharding import parsed
 
-    options = RunOptions(sets=tuple(sets or ()), profile=profile, limit=limit, simulate=simulate, state_dir=state_dir)
+    options = RunOptions(
+        sets=tuple(sets or ()),
+        profile=profile,
+        limit=limit,
+        simulate=simulate,
+        state_dir=state_dir,
+        shard=parsed(shard),
+    )
     outlook = explain(spec, options, environ=os.environ)
     if json:
         sys.stdout.buffer.write(as_json(outlook) + b"\n")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from synth_cli.cli.files import write
-from synth_cli.cli.options import Json, Profile, Sets, Simulate, SpecFile, StateDir
+from synth_cli.cli.options import Json, Part, Profile, Sets, Simulate, SpecFile, StateDir
 from synth_cli.errors import UsageError
 
 
@@ -19,6 +19,7 @@ def report(
     sets: Sets = None,
     profile: Profile = None,
     simulate: Simulate = False,
+    shard: Part = None,
     state_dir: StateDir = None,
     json: Json = False,
     md: Annotated[
@@ -34,9 +35,12 @@ def report(
         raise UsageError("--html: not in this version yet")
     from synth_cli.report.markdown import markdown
     from synth_cli.run.options import RunOptions
+    from synth_cli.run.sharding import parsed
     from synth_cli.run.show import last_report, show
 
-    options = RunOptions(sets=tuple(sets or ()), profile=profile, simulate=simulate, state_dir=state_dir)
+    options = RunOptions(
+        sets=tuple(sets or ()), profile=profile, simulate=simulate, state_dir=state_dir, shard=parsed(shard)
+    )
     last = last_report(spec, options, environ=os.environ)
     if md is not None:
         write(md, markdown(last.report))

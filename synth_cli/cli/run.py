@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from synth_cli.cli.boundary import say
-from synth_cli.cli.options import Json, Limit, Profile, Sets, Simulate, SpecFile, StateDir
-from synth_cli.errors import UsageError
+from synth_cli.cli.options import Json, Limit, Part, Profile, Sets, Simulate, SpecFile, StateDir
 
 
 def run(
@@ -42,10 +41,7 @@ def run(
         str | None,
         typer.Option("--max-time", metavar="TIME", help="For this run: 90s, 30m, 5h.", show_default=False),
     ] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option("--shard", metavar="I/N", help="One of n parts (not in this version yet).", show_default=False),
-    ] = None,
+    shard: Part = None,
     state_dir: StateDir = None,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
@@ -54,10 +50,9 @@ def run(
 
     Running it again continues where it stopped, and never pays twice.
     """
-    if shard:
-        raise UsageError("--shard: not in this version yet")
     from synth_cli.run.job import run_job
     from synth_cli.run.options import RunOptions
+    from synth_cli.run.sharding import parsed
     from synth_cli.run.show import display, show
 
     options = RunOptions(
@@ -73,6 +68,7 @@ def run(
         max_cost=max_cost,
         max_time=max_time,
         state_dir=state_dir,
+        shard=parsed(shard),
     )
     ended = run_job(spec, options, environ=os.environ, display=display(options, quiet=quiet))
     if json:

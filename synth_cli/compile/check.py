@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from synth_cli.compile import samplers
+from synth_cli.compile import local
 from synth_cli.compile.inputs import known_columns
 from synth_cli.compile.names import REPLY, Known, Texts
 from synth_cli.compile.plan import ProviderOf, backend_of, engine_of, model_of, settings_of
 from synth_cli.compile.requests import FORMATS
 from synth_cli.core.row import Row
 from synth_cli.errors import Problem, SynthError
+from synth_cli.spec import formats
 from synth_cli.spec.backend import BackendParams, engines_of
 from synth_cli.spec.fields import all_fields, fields_of, item_of
 from synth_cli.spec.hints import suggest
@@ -22,6 +23,7 @@ from synth_cli.spec.load import Loaded
 from synth_cli.spec.model import Input, Model, ModelRef, Step
 from synth_cli.spec.places import Where
 from synth_cli.spec.schema import SchemaError, schema_of
+from synth_cli.steps import samplers
 from synth_cli.template import TemplateError, Templates, TemplateSyntaxError, scope
 
 RAW = Known(frozenset({"system", "user"}))
@@ -34,6 +36,8 @@ class Rooms:
     provider_of: ProviderOf
     output_columns: Callable[[Step, Any, frozenset[str] | None], frozenset[str] | None]
     collisions: Callable[[Step, Any, frozenset[str] | None], Sequence[str]]
+    grammar_problem: Callable[[str], str | None]
+    local: local.Local
 
 
 def problems(loaded: Loaded, rooms: Rooms) -> Iterator[Problem]:
@@ -50,6 +54,7 @@ def problems(loaded: Loaded, rooms: Rooms) -> Iterator[Problem]:
         checked = _Checked(texts, step, loaded.at(position), columns, rooms)
         yield from checked.problems()
         columns = checked.output()
+    yield from map(loaded.places.of, formats.problems(spec.output, columns))
 
 
 def _input(source: Input | None, texts: Texts) -> Generator[Problem, None, frozenset[str] | None]:
@@ -146,6 +151,17 @@ class _Checked:
         for where, ref in refs:
             if ref is not None:
                 yield from _provider(ref, where, self.loaded, self.rooms, step)
+                yield from self._local(ref, where)
+
+    def _local(self, ref: ModelRef, where: Where) -> Iterator[Problem]:
+        """A model that runs on this machine."""
+        name = ref if isinstance(ref, str) else ref.name
+        named = self.loaded.spec.models.get(name)
+        step = self.step.model_copy(update={"model": ref if named is None else named})
+        model = model_of(step)
+        if engine_of(step, model, settings_of(step, model)) == "vllm":
+            places = [where if named is None else ("models", name), self.own, ()]
+            yield from local.problems(step, model, places, self.loaded, self.rooms.local)
 
     def _settings(self, ref: ModelRef) -> Iterator[Problem]:
         """The parameters of the one model against its engine."""
@@ -219,6 +235,9 @@ class _Checked:
             return
         if isinstance(response.choice, str):
             yield from self.texts.value(self.at("response", "choice"), response.choice, Known(self.columns))
+        if response.grammar is not None and (wrong := self.rooms.grammar_problem(response.grammar)) is not None:
+            hint = "write it in GBNF (root ::= …) or Lark (start: …)"
+            yield self._problem(self.at("response", "grammar"), wrong, hint)
         known = self._known(self.columns)
         # a reply is judged wherever it turns up again, and there nobody knows what was sent
         known = replace(known, members={**(known.members or {}), "reply": REPLY - {"messages"}})

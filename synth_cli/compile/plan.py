@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from synth_cli.compile.tools import tools_of
 from synth_cli.core.request import Constraint, Terms
-from synth_cli.errors import Problem
 from synth_cli.spec.addresses import is_url
 from synth_cli.spec.backend import BackendParams
 from synth_cli.spec.load import Loaded
@@ -27,8 +26,6 @@ class ProviderOf(Protocol):
 
 INPUT = "input"
 """What `from` calls the rows of the input."""
-ENGINES = frozenset({"online", "batch"})
-"""Those that this version has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +144,7 @@ def plan(loaded: Loaded, provider_of: ProviderOf, *, simulate: bool = False) -> 
         acceptance=_acceptance(loaded, steps),
         limits=_limits(loaded),
         templates=Templates(vars=spec.vars, seed=spec.seed, step="input"),
-        target=None
-        if spec.target_rows is None
-        else Target(spec.target_rows.rows, spec.target_rows.max_candidates),
+        target=None if spec.target_rows is None else Target(spec.target_rows.rows, spec.target_rows.max_candidates),
     )
 
 
@@ -215,10 +210,10 @@ def voice(
 ) -> Voice:
     """One model of a step. The simulated model answers equal requests equally, so samples and equal rows are told
     apart by a seed."""
-    model = named(ref, loaded)
+    model = Model(name="") if ref is None else loaded.spec.named(ref)
     settings = settings_of(step, model)
     backend, name = provider_of(model.name, backend_of(step, model), base_url=settings.base_url)
-    params = {**(step.generation_params or {}), **(model.generation_params or {})}
+    params = dict(sampling_of(step, model, settings))
     if simulate or backend == "simulator":
         params.setdefault("seed", loaded.spec.seed)
     terms = Terms(
@@ -232,28 +227,6 @@ def voice(
         tool_choice=step.tool_choice,
     )
     return Voice(model.name, backend_of(step, model), engine_of(step, model, settings), settings, terms)
-
-
-def named(ref: ModelRef | None, loaded: Loaded) -> Model:
-    """A model mapping, whether it is written here, named in `models`, or a bare name."""
-    known = loaded.spec.models
-    if isinstance(ref, str) and ref in known:
-        ref = known[ref]
-    elif isinstance(ref, Model) and ref.name in known:
-        base = known[ref.name]
-        base = Model(name=base) if isinstance(base, str) else base
-        ref = overlaid(base, ref)
-    return ref if isinstance(ref, Model) else Model(name=ref or "")
-
-
-def overlaid(base: Model, over: Model) -> Model:
-    """A named model with what is said beside its name on top; the params mappings merge by key."""
-    said = {key: getattr(over, key) for key in over.model_fields_set - {"name"}}
-    if base.generation_params and over.generation_params:
-        said["generation_params"] = {**base.generation_params, **over.generation_params}
-    if base.backend_params and over.backend_params:
-        said["backend_params"] = base.backend_params.overlaid(over.backend_params)
-    return base.model_copy(update=said)
 
 
 def model_of(step: Step) -> Model:
@@ -271,6 +244,13 @@ def settings_of(step: Step, model: Model) -> BackendParams:
         settings = settings.overlaid(model.backend_params)
     said = {key: getattr(model, key) for key in ("base_url", "api_key", "headers")}
     return settings.overlaid(BackendParams.model_construct(_fields_set=None, **{k: v for k, v in said.items() if v}))
+
+
+def sampling_of(step: Step, model: Model, settings: BackendParams) -> Mapping[str, Any]:
+    """The sampling parameters, with what vLLM's backend parameters say in their place."""
+    given = {name: getattr(settings, name) for name in ("max_tokens", "min_tokens")}
+    said = {name: value for name, value in given.items() if value is not None}
+    return {**said, **(step.generation_params or {}), **(model.generation_params or {})}
 
 
 def backend_of(step: Step, model: Model) -> str | None:
@@ -324,28 +304,3 @@ def _limits(loaded: Loaded) -> Limits:
     if budget is None:
         return Limits()
     return Limits(budget.max_cost_usd, budget.max_tokens, budget.max_time)
-
-
-def unsupported(loaded: Loaded) -> Iterator[Problem]:
-    """What parses and validates but this version cannot run yet."""
-    for where, what in _used(loaded):
-        yield loaded.places.problem(where, f"{what}: not in this version yet")
-
-
-def _used(loaded: Loaded) -> Iterator[tuple[tuple[str, ...], str]]:
-    spec, output = loaded.spec, loaded.spec.output
-    yield from (((key,), key) for key in ("models", "steps", "target_rows") if getattr(spec, key))
-    yield from ((("output", key), f"output.{key}") for key in ("push", "card") if getattr(output, key))
-    if output.format != "rows":
-        yield ("output", "format"), f"output.format: {output.format}"
-    if isinstance(spec.model, list):
-        yield ("model",), "a list of models"
-    step = spec.resolved()[0]
-    yield from (((key,), key) for key in ("fallback", "refine", "turns") if getattr(step, key))
-    model = model_of(step)
-    settings = settings_of(step, model)
-    engine = engine_of(step, model, settings)
-    if engine not in ENGINES:
-        yield ("engine",) if spec.engine else ("model",), f"the engine {engine}"
-    if settings.distributed is not None:
-        yield ("backend_params", "distributed"), "backend_params.distributed"

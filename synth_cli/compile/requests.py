@@ -73,7 +73,7 @@ class Drafter:
         """A pass that shows an answer to the model: the same system prompt, another user turn."""
         view = scope(row, sample=sample)
         said = text_of(prompt.render(scope(row, sample=sample, response=response)))
-        return self._turns(row, view, voice, self._system_of(view), said, sample)
+        return self._turns(row, view, voice, self._system_of(view), said)
 
     def _draft(self, row: Row, sample: int) -> Draft:
         view, voice = scope(row, sample=sample), self._members[sample]
@@ -82,13 +82,13 @@ class Drafter:
             return Draft(terms, messages_of(self._messages.render(view), self._folder), None, sample, voice)
         assert self._user is not None
         system = self._system_of(view)
-        return self._turns(row, view, voice, system, text_of(self._user.render(view)), sample)
+        return self._turns(row, view, voice, system, text_of(self._user.render(view)))
 
     def _system_of(self, view: Scope) -> str | None:
         return None if self._system is None else text_of(self._system.render(view))
 
-    def _turns(self, row: Row, view: Scope, voice: int, system: str | None, user: str, sample: int) -> Draft:
-        terms = self.terms_for(row, view, voice)
+    def _turns(self, row: Row, view: Scope, voice: int, system: str | None, user: str) -> Draft:
+        terms, sample = self.terms_for(row, view, voice), view.sample
         if self._format is not None:
             return Draft(terms, (), self._raw(system, user, row), sample, voice)
         turn: Message = {"role": "user", "content": user}

@@ -60,6 +60,22 @@ class Traffic:
         return None if self.unpriced and self.unpriced == self.replies else self.cost
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one model answered for one step; `model` is empty where the replies named none."""
+
+    step: str
+    model: str
+    replies: int
+    usage: Usage
+    cost: float
+    """USD of the replies whose cost is known."""
+    unpriced: int
+    first: float
+    last: float
+    """Seconds since the epoch: when its first request was sent, when its last reply came."""
+
+
 def rank(share: float, count: int) -> int:
     """Position, from 0, of a percentile among `count` sorted values (nearest rank)."""
     return max(ceil(share * count) - 1, 0)

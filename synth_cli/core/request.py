@@ -24,7 +24,7 @@ class Constraint:
     """What the answer must be, before any provider's dialect: each codec lowers it as well as the provider allows.
 
     `value` is a JSON Schema (kind `schema`), a list of strings (`choice`), a pattern that matches the whole
-    answer (`regex`), or a grammar in the server's own notation (`grammar`).
+    answer (`regex`), or a grammar in GBNF or Lark (`grammar`).
     """
 
     kind: Literal["schema", "choice", "regex", "grammar"]

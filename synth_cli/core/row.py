@@ -55,9 +55,9 @@ class Finished:
     """What a row became: output rows (none when filtered or failed) and what failed."""
 
     rows: tuple[Mapping[str, Any], ...] = ()
-    ids: tuple[bytes, ...] = ()
-    """Of these rows; a row's stays the same when others beside it are left out."""
     filtered: int = 0
     """Output rows that `keep_if` left out."""
     failures: tuple[tuple[int, Fault | Invalid], ...] = ()
     """(sample, cause); one or more make the input row a failed one."""
+    ids: tuple[bytes, ...] = ()
+    """Of the rows, where they were made of answers: a row's stays the same when others beside it are left out."""

@@ -25,6 +25,7 @@ HOPELESS = 64
 DONE = Done()
 IDLE = Wait(None)
 
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """How a step's requests are treated."""

@@ -67,6 +67,23 @@ def exists(target: str, base: Path) -> bool:
         raise _refusal(target, error) from error
 
 
+def peek(target: str, base: Path) -> str | None:
+    """The text that is there now; None where there is nothing. Raises SetupError where it cannot be read."""
+    path = local_path(target, base)
+    if path is not None:
+        if not path.exists():
+            return None
+        with complaint(target):
+            return path.read_text(encoding="utf-8", errors="replace")
+    system, remote, _ = _file_system(target)
+    try:
+        found: bytes | None = system.cat_file(remote) if system.exists(remote) else None
+    except Exception as error:
+        # as above
+        raise _refusal(target, error) from error
+    return None if found is None else found.decode(errors="replace")
+
+
 def put(candidate: Path, target: str, base: Path) -> None:
     """Moves a candidate to its target, whole or not at all: after a SetupError only the candidate is left."""
     path = local_path(target, base)

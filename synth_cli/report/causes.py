@@ -70,6 +70,30 @@ class Causes:
         return tuple(sorted(causes, key=lambda cause: (-cause.count, cause.what, cause.detail)))
 
 
+class Drops:
+    """Counts the output rows that their format has no room for, as they come."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._first: dict[str, int] = {}
+
+    @property
+    def total(self) -> int:
+        return sum(self._counts.values())
+
+    def add(self, reason: str, index: int) -> None:
+        """`index` is the input row's."""
+        if reason not in self._counts and len(self._counts) >= MOST:
+            reason = OTHER
+        self._counts[reason] = self._counts.get(reason, 0) + 1
+        self._first.setdefault(reason, index)
+
+    def ranked(self) -> tuple[Cause, ...]:
+        """Commonest first; equally common ones by name."""
+        causes = (Cause(why, count, "", f"row {self._first[why]}") for why, count in self._counts.items())
+        return tuple(sorted(causes, key=lambda cause: (-cause.count, cause.what)))
+
+
 def what(cause: Fault | Invalid) -> str:
     """The class of a cause, as a table shows it."""
     if isinstance(cause, Fault):

@@ -13,12 +13,14 @@ from synth_cli.report.causes import Cause
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What became of the rows. `read` and `failed` count input rows, `out` and `filtered` output rows."""
+    """What became of the rows. `read` and `failed` count input rows, `out`, `filtered` and `dropped` output rows."""
 
     read: int = 0
     out: int = 0
     filtered: int = 0
     """Left out by `keep_if`."""
+    dropped: int = 0
+    """Output rows that `output.format` has no room for."""
     failed: int = 0
     """Input rows of which an answer never came, was never valid, or could not be shaped; not the unasked."""
     kept: int = 0
@@ -29,6 +31,8 @@ class Rows:
     """Answers that were there before this run and were not asked for again."""
     causes: tuple[Cause, ...] = ()
     """Why rows failed, commonest first; counts failed answers, of which a row may have several."""
+    drops: tuple[Cause, ...] = ()
+    """Why rows were dropped, commonest first."""
 
     @property
     def error_rate(self) -> float:
@@ -98,7 +102,7 @@ class Report:
         """Input rows / seconds of the run; None where there are none of either, or not all were gone through."""
         rows = self.rows
         # of a run that ended before rows were made, `read` is only how far the input was read
-        made = rows.out or rows.filtered or rows.failed == rows.read
+        made = rows.out or rows.filtered or rows.dropped or rows.failed == rows.read
         return rows.read / self.seconds if rows.read and self.seconds and made and not rows.unasked else None
 
     @property

@@ -19,6 +19,7 @@ def headline(report: Report) -> str:
 def balance(rows: Rows, read: str) -> str:
     rest = [
         (rows.filtered, "filtered"),
+        (rows.dropped, "dropped"),
         (rows.failed, "failed"),
         (rows.unasked, "not asked yet"),
     ]

@@ -3,8 +3,8 @@
     version          1
     job              name, description, spec, labels, seed, model, engine, simulated, limit (or null)
     run              number, round, started, ended (ISO 8601, UTC), seconds, exit_code, exit_reason, hint, folder
-    rows             in, out, filtered, failed, kept, unasked, reused, error_rate, per_second (or null),
-                     causes: [{cause, detail, count, example}]
+    rows             in, out, filtered, dropped, failed, kept, unasked, reused, error_rate, per_second (or null),
+                     causes and drops (why rows failed, why they were dropped): [{cause, detail, count, example}]
     traffic          of this run, see below
     round_traffic    of the whole round, or null where this run was all of it
     limits           what the provider's headers said last, or null: requests_per_minute, tokens_per_minute,
@@ -23,7 +23,7 @@ counts answers that gave none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -85,16 +85,15 @@ def _report(report: Report) -> dict[str, Any]:
             "in": rows.read,
             "out": rows.out,
             "filtered": rows.filtered,
+            "dropped": rows.dropped,
             "failed": rows.failed,
             "kept": rows.kept,
             "unasked": rows.unasked,
             "reused": rows.reused,
             "error_rate": rows.error_rate,
             "per_second": report.rows_per_second,
-            "causes": [
-                {"cause": cause.what, "detail": cause.detail, "count": cause.count, "example": cause.example}
-                for cause in rows.causes
-            ],
+            "causes": _causes(rows.causes),
+            "drops": _causes(rows.drops),
         },
         "traffic": _traffic(report.traffic),
         "round_traffic": None if report.round_traffic is None else _traffic(report.round_traffic),
@@ -103,6 +102,13 @@ def _report(report: Report) -> dict[str, Any]:
         "notes": list(report.notes),
         "versions": dict(report.versions),
     }
+
+
+def _causes(causes: Sequence[Cause]) -> list[dict[str, Any]]:
+    return [
+        {"cause": cause.what, "detail": cause.detail, "count": cause.count, "example": cause.example}
+        for cause in causes
+    ]
 
 
 def _traffic(traffic: Traffic) -> dict[str, Any]:
@@ -151,13 +157,14 @@ def _read(found: Mapping[str, Any]) -> Report:
             read=rows["in"],
             out=rows["out"],
             filtered=rows["filtered"],
+            # reports of before there were formats have neither
+            dropped=rows.get("dropped", 0),
             failed=rows["failed"],
             kept=rows["kept"],
             unasked=rows["unasked"],
             reused=rows["reused"],
-            causes=tuple(
-                Cause(cause["cause"], cause["count"], cause["detail"], cause["example"]) for cause in rows["causes"]
-            ),
+            causes=_read_causes(rows["causes"]),
+            drops=_read_causes(rows.get("drops", ())),
         ),
         traffic=_read_traffic(found["traffic"]),
         round_traffic=None if found["round_traffic"] is None else _read_traffic(found["round_traffic"]),
@@ -166,6 +173,10 @@ def _read(found: Mapping[str, Any]) -> Report:
         notes=tuple(found["notes"]),
         versions=found["versions"],
     )
+
+
+def _read_causes(found: Sequence[Mapping[str, Any]]) -> tuple[Cause, ...]:
+    return tuple(Cause(cause["cause"], cause["count"], cause["detail"], cause["example"]) for cause in found)
 
 
 def _read_traffic(found: Mapping[str, Any]) -> Traffic:

@@ -35,6 +35,12 @@ def _paragraphs(report: Report) -> Iterator[str]:
             ("Failed", "Why", "For example"),
             ((number(cause.count), named(cause), cause.example) for cause in report.rows.causes),
         )
+    if report.rows.drops:
+        yield "\n## Why rows were dropped\n"
+        yield from _table(
+            ("Dropped", "Why", "For example"),
+            ((number(cause.count), named(cause), cause.example) for cause in report.rows.drops),
+        )
     yield "\n## Job\n"
     yield from _table(("", ""), _job(report))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from synth_cli.report.causes import Cause
 from synth_cli.report.figures import Report
 from synth_cli.report.sections import PRETEND, lines, named, title
 from synth_cli.report.words import number
@@ -37,8 +39,9 @@ def render(report: Report) -> RenderableType:
     if report.simulated:
         parts.append(Text(PRETEND, "yellow"))
     parts += ["", _figures(report)]
-    if report.rows.causes:
-        parts += ["", _causes(report)]
+    for what, causes in (("Failed", report.rows.causes), ("Dropped", report.rows.drops)):
+        if causes:
+            parts += ["", _causes(what, causes)]
     if report.exit_reason:
         parts += ["", Text(report.exit_reason, "red" if report.exit_code else "")]
         if report.hint:
@@ -55,14 +58,13 @@ def _figures(report: Report) -> Table:
     return grid
 
 
-def _causes(report: Report) -> Table:
-    causes = report.rows.causes
+def _causes(what: str, causes: Sequence[Cause]) -> Table:
     shown = [(number(cause.count), named(cause), cause.example) for cause in causes[:CAUSES]]
     rest = causes[CAUSES:]
     if rest:
         shown.append((number(sum(cause.count for cause in rest)), f"{len(rest)} more causes", "in report.json"))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="cyan")
-    table.add_column("Failed", justify="right", no_wrap=True)
+    table.add_column(what, justify="right", no_wrap=True)
     table.add_column("Why", no_wrap=True)
     # the only column that rich may narrow; its texts do not wrap but end in an ellipsis
     table.add_column("For example", style="dim")

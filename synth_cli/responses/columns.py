@@ -31,8 +31,6 @@ def item_fields(step: Step, schema: Any) -> tuple[str, ...] | None:
 
 def response_columns(step: Step, schema: Any) -> tuple[str, ...] | None:
     """The columns that come from the answer, in order; None where only the rows can tell."""
-    if step.turns is not None:
-        return ("messages",)
     if step.parse is not None:
         return None
     if step.columns is not None:
@@ -43,6 +41,8 @@ def response_columns(step: Step, schema: Any) -> tuple[str, ...] | None:
         return None if items is None else (*items, *tools)
     if step.type != "llm":
         return ()
+    if step.turns is not None:
+        return ("messages",)
     return (*(fields_of(schema) or ("response",)), *tools)
 
 
@@ -50,9 +50,10 @@ def carried_columns(step: Step, inputs: frozenset[str] | None) -> frozenset[str]
     """The input columns that go along; None where the input's are not known."""
     if step.carry is False:
         return frozenset()
+    left = {OVERRIDE} if step.type == "llm" else frozenset()
     if isinstance(step.carry, list):
-        return frozenset(step.carry) - {OVERRIDE}
-    return None if inputs is None else inputs - {OVERRIDE}
+        return frozenset(step.carry) - left
+    return None if inputs is None else inputs - left
 
 
 def output_columns(step: Step, schema: Any, inputs: frozenset[str] | None) -> frozenset[str] | None:

@@ -15,6 +15,7 @@ from synth_cli.core.reply import Reply
 from synth_cli.core.row import Context
 from synth_cli.core.state import Invalid, Valid, Verdict
 from synth_cli.errors import UsageError
+from synth_cli.responses.grammar import Grammar
 from synth_cli.responses.repair import NotJsonError, json_of
 from synth_cli.responses.schema import Checker, shortened
 from synth_cli.responses.view import reply_view
@@ -33,7 +34,7 @@ class Judge:
     """Satisfies `core.ports.Judge`.
 
     In turn: the finish reason, a refusal, the response's constraint, then the checks. Raises UsageError at once for
-    a schema or a regular expression that is wrong in itself, TemplateSyntaxError for a check that is.
+    a schema, a regular expression or a grammar that is wrong in itself, TemplateSyntaxError for a check that is.
     """
 
     def __init__(
@@ -102,7 +103,8 @@ def _acceptor(response: Response, templates: Templates, schema: Mapping[str, Any
         return _by_choice(response.choice)
     if response.regex is not None:
         return _by_regex(response.regex)
-    # a grammar is the server's to keep: its notation differs from server to server
+    if response.grammar is not None:
+        return _by_grammar(Grammar(response.grammar))
     return lambda context, text: Valid(text)
 
 
@@ -187,5 +189,20 @@ def _by_regex(pattern: str) -> Accept:
         if compiled.fullmatch(text.strip()):
             return Valid(text.strip())
         return Invalid("regex", f"{shortened(text.strip(), 80)!r} does not match {pattern}")
+
+    return accept
+
+
+def _by_grammar(grammar: Grammar) -> Accept:
+    def accept(context: Context, text: str) -> Verdict:
+        wrong = grammar.wrong(text)
+        if wrong is None:
+            return Valid(text)
+        stripped = text.strip()
+        if stripped != text:
+            wrong = grammar.wrong(stripped)
+            if wrong is None:
+                return Valid(stripped)
+        return Invalid("grammar", f"{shortened(stripped, 80)!r} {wrong}")
 
     return accept

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from synth_cli.core.reply import Fault, FaultKind
-from synth_cli.core.row import Finished, Row, Sampled
+from synth_cli.core.reply import Fault
+from synth_cli.core.row import Finished, Row, Sampled, derived
 from synth_cli.core.state import Invalid
 from synth_cli.responses.columns import response_columns
 from synth_cli.responses.parse import Parse, parsed
 from synth_cli.responses.view import reply_view, usage_view
 from synth_cli.spec.fields import fields_of
-from synth_cli.spec.model import OVERRIDE, Step
-from synth_cli.template import Scope, Template, TemplateError, Templates
+from synth_cli.spec.model import Step
+from synth_cli.steps.outline import Made, Outline, ShapeError, fault, keep_apart
+from synth_cli.template import Template, Templates
 
-Made: TypeAlias = tuple[dict[str, Any], Mapping[str, Any]]
-"""The response columns of one output row, and `response`, `item`, `reply` as `keep_if` sees them."""
 METADATA = "_synth"
-
-
-class ShapeError(Exception):
-    """One answer has no output row; `fault` says why."""
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.message)
-        self.fault = fault
 
 
 class Shaper:
@@ -47,18 +38,13 @@ class Shaper:
         self._keep_failed = step.on_failure == "keep"
         self._grouped = step.group_samples
         self._metadata, self._simulated = metadata, simulated
-        self._carry = _carrier(step)
+        self._outline = Outline(step, templates)
         self._fields = fields_of(schema)
         self._tools = step.tools is not None
+        self._text = "response" if step.turns is None else "messages"
         self._parse = parse
         self._nulls = response_columns(step, schema) or ()
-        self._each = None if step.each is None else templates.expression(step.each)
-        self._columns = None
-        if step.columns is not None:
-            self._columns = [(name, templates.value(node)) for name, node in step.columns.items()]
-        self._keep_if = None if step.keep_if is None else templates.expression(step.keep_if)
-        used = [template for _, template in self._columns or ()]
-        used += [template for template in (self._each, self._keep_if) if template is not None]
+        used = self._outline.used
         self._sees_reply = any("reply" in template.reserved for template in used)
         self.needs_messages = metadata or any(_reads_messages(template) for template in used)
         """Whether anybody reads `Sampled.messages`."""
@@ -68,8 +54,9 @@ class Shaper:
         """What the row becomes, given all its samples."""
         if self._grouped:
             return self._finish_group(row, sampled)
-        carried = self._carry(row.values)
+        carried = self._outline.carry(row.values)
         rows: list[Mapping[str, Any]] = []
+        ids: list[bytes] = []
         failures: list[tuple[int, Fault | Invalid]] = []
         filtered = 0
         for one in sampled:
@@ -77,13 +64,15 @@ class Shaper:
             if cause is None:
                 try:
                     made = self._make(row, one, carried)
-                    kept = made if self._keep_if is None else self._kept(row, one.sample, carried, made)
+                    kept = self._outline.kept(row, one.sample, carried, made)
                 except ShapeError as error:
                     cause = error.fault
                 else:
                     filtered += len(made) - len(kept)
+                    places = {id(columns): place for place, (columns, _) in enumerate(made)}
                     for columns, _ in kept:
                         out = {**carried, **columns}
+                        ids.append(derived(one.request_id, places[id(columns)]))
                         if self._metadata:
                             out[METADATA] = self._about(row, one)
                         rows.append(out)
@@ -91,10 +80,11 @@ class Shaper:
             failures.append((one.sample, cause))
             if self._keep_failed:
                 rows.append(self._null(row, carried, self._about(row, one, cause) if self._metadata else None))
-        return Finished(tuple(rows), filtered, tuple(failures))
+                ids.append(derived(row.id, one.sample))
+        return Finished(tuple(rows), filtered, tuple(failures), tuple(ids))
 
     def _finish_group(self, row: Row, sampled: Sequence[Sampled]) -> Finished:
-        carried = self._carry(row.values)
+        carried = self._outline.carry(row.values)
         good: list[tuple[Sampled, dict[str, Any]]] = []
         failures: list[tuple[int, Fault | Invalid]] = []
         for one in sampled:
@@ -105,7 +95,7 @@ class Shaper:
                     if len(made) == 1:
                         good.append((one, made[0][0]))
                         continue
-                    cause = _fault("group_samples", f"parse returned {len(made)} rows for one answer")
+                    cause = fault("group_samples", f"parse returned {len(made)} rows for one answer")
                 except ShapeError as error:
                     cause = error.fault
             failures.append((one.sample, cause))
@@ -119,7 +109,7 @@ class Shaper:
         if self._sees_reply:
             after["reply"] = [_view(one) for one, _ in good]
         try:
-            if self._keep_if is not None and not self._kept(row, 0, carried, [(columns, after)]):
+            if not self._outline.kept(row, 0, carried, [(columns, after)]):
                 return Finished((), 1, tuple(failures))
         except ShapeError as error:
             failures += [(one.sample, error.fault) for one, _ in good]
@@ -128,20 +118,21 @@ class Shaper:
         out = {**carried, **columns}
         if self._metadata:
             out[METADATA] = [self._about(row, one) for one, _ in good]
-        return Finished((out,), 0, tuple(failures))
+        # one of the answers tells it from all other rows, and stays where others are added
+        return Finished((out,), 0, tuple(failures), (derived(good[0][0].request_id, 0),))
 
     def _maker(self) -> Callable[[Row, Sampled, Mapping[str, Any]], list[Made]]:
         """The response columns of one answer's output rows, in the one way that this step makes them."""
         if self._parse is not None:
             return self._by_parse
-        if self._each is not None:
+        if self._outline.makes_items:
             return self._by_item
-        if self._columns is not None:
+        if self._outline.has_columns:
             return self._by_columns
         return self._by_fields if self._fields else self._by_text
 
     def _by_text(self, row: Row, one: Sampled, carried: Mapping[str, Any]) -> list[Made]:
-        return [(self._with_tools({"response": one.value}, one), self._after(one))]
+        return [(self._with_tools({self._text: one.value}, one), self._after(one))]
 
     def _by_fields(self, row: Row, one: Sampled, carried: Mapping[str, Any]) -> list[Made]:
         value = one.value
@@ -150,32 +141,18 @@ class Shaper:
         else:
             # a tool was called in place of an answer
             columns = dict.fromkeys(self._fields)
-        _keep_apart(columns, carried, "the answer")
+        keep_apart(columns, carried, "the answer")
         return [(self._with_tools(columns, one), self._after(one))]
 
     def _by_columns(self, row: Row, one: Sampled, carried: Mapping[str, Any]) -> list[Made]:
         after = self._after(one)
-        return [(self._computed(row, one.sample, after), after)]
+        return [(self._outline.computed(row, one.sample, after), after)]
 
     def _by_item(self, row: Row, one: Sampled, carried: Mapping[str, Any]) -> list[Made]:
-        assert self._each is not None
-        after = self._after(one)
-        items = _rendered("each", self._each, Scope(row.values, row.index, row.id, one.sample, after))
-        if not isinstance(items, list):
-            raise ShapeError(_fault("each", f"a list is wanted, not {_kind(items)}"))
-        made: list[Made] = []
-        for item in items:
-            seen = {**after, "item": item}
-            if self._columns is not None:
-                columns = self._computed(row, one.sample, seen)
-            elif isinstance(item, Mapping):
-                columns = {str(name): value for name, value in item.items()}
-                _keep_apart(columns, carried, "an item")
-                columns = self._with_tools(columns, one)
-            else:
-                columns = self._with_tools({"item": item}, one)
-            made.append((columns, seen))
-        return made
+        made = self._outline.by_item(row, one.sample, self._after(one), carried)
+        if self._outline.has_columns:
+            return made
+        return [(self._with_tools(columns, one), seen) for columns, seen in made]
 
     def _by_parse(self, row: Row, one: Sampled, carried: Mapping[str, Any]) -> list[Made]:
         assert self._parse is not None
@@ -184,25 +161,6 @@ class Shaper:
             raise ShapeError(given)
         after = self._after(one)
         return [(columns, after) for columns in given]
-
-    def _computed(self, row: Row, sample: int, after: Mapping[str, Any]) -> dict[str, Any]:
-        """`columns` in order, each seeing the earlier ones."""
-        columns: dict[str, Any] = {}
-        seen = dict(row.values)
-        scope = Scope(seen, row.index, row.id, sample, after)
-        for name, template in self._columns or ():
-            columns[name] = seen[name] = _rendered(f"columns.{name}", template, scope)
-        return columns
-
-    def _kept(self, row: Row, sample: int, carried: Mapping[str, Any], made: list[Made]) -> list[Made]:
-        """Those rows that `keep_if` keeps. It sees the finished row, and the input's columns that were left behind."""
-        assert self._keep_if is not None
-        kept: list[Made] = []
-        for columns, after in made:
-            scope = Scope({**row.values, **carried, **columns}, row.index, row.id, sample, after)
-            if _rendered("keep_if", self._keep_if, scope):
-                kept.append((columns, after))
-        return kept
 
     def _after(self, one: Sampled) -> dict[str, Any]:
         if self._sees_reply:
@@ -238,44 +196,6 @@ class Shaper:
         if self._simulated:
             about["simulated"] = True
         return about
-
-
-def _carrier(step: Step) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
-    """The columns of an input row that go along. A listed one that a row lacks is null: its rows differ in shape."""
-    if step.carry is False:
-        return lambda values: {}
-    if step.carry is True:
-        return _without_override
-    names = [name for name in step.carry if name != OVERRIDE]
-    return lambda values: {name: values.get(name) for name in names}
-
-
-def _without_override(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    if OVERRIDE not in values:
-        return values
-    return {name: value for name, value in values.items() if name != OVERRIDE}
-
-
-def _keep_apart(columns: Iterable[str], carried: Mapping[str, Any], whose: str) -> None:
-    for name in columns:
-        if name in carried:
-            message = f"the field '{name}' of {whose} would overwrite the carried column; use columns or carry"
-            raise ShapeError(Fault(FaultKind.TEMPLATE, message))
-
-
-def _rendered(key: str, template: Template, scope: Scope) -> Any:
-    try:
-        return template.render(scope)
-    except TemplateError as error:
-        raise ShapeError(_fault(key, error.message)) from None
-
-
-def _fault(key: str, message: str) -> Fault:
-    return Fault(FaultKind.TEMPLATE, f"{key}: {message}")
-
-
-def _kind(value: Any) -> str:
-    return "null" if value is None else type(value).__name__
 
 
 def _view(one: Sampled) -> dict[str, Any]:

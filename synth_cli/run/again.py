@@ -23,6 +23,7 @@ def command(verb: str, plan: Plan, options: RunOptions) -> str:
     said += _given("--profile", options.profile)
     said += ["--simulate"] if options.simulate else []
     said += _given("--state-dir", options.state_dir)
+    said += _given("--shard", options.shard)
     if verb == "run":
         said += _given("--limit", options.limit) + _given("--output", options.output)
         said += _given("--max-cost", options.max_cost) + _given("--max-time", options.max_time)

@@ -93,7 +93,13 @@ class Asking:
         limits = next((lane.engine.limits for lane in self._lanes if lane.engine is not None), None)
         passed = self._passed
         return Asked(
-            ending, tally, self._desk.halt.signum, limits, (), passed.rows, self._reused(), passed.failed + passed.refused
+            ending,
+            tally,
+            self._desk.halt.signum,
+            limits,
+            rows=passed.rows,
+            reused=self._reused(),
+            failed=passed.failed + passed.refused,
         )
 
     def _stop(self) -> None:

@@ -14,7 +14,6 @@ from synth_cli.core.ports import BatchStanding, Record
 from synth_cli.core.shift import Ending, Shift, Tally
 from synth_cli.core.work import StepWork
 from synth_cli.engines.batch import BatchEngine, BatchSettings
-from synth_cli.errors import UsageError
 from synth_cli.providers.batches import batch_client
 from synth_cli.providers.http import AiohttpTransport
 from synth_cli.report.words import counted

@@ -197,9 +197,7 @@ def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> O
     """Reads the input, drafts every request and looks each up in the ledger; nothing is asked and nothing written."""
     plan = prepare(path, options, environ)
     with known(plan, options) as (ledger, epoch), scratch(plan) as worksheet:
-        chain = chain_of(
-            plan, options, ledger, worksheet, epoch=epoch, rows=lambda tally: input_rows(plan, tally)
-        )
+        chain = chain_of(plan, options, ledger, worksheet, epoch=epoch, rows=lambda tally: input_rows(plan, tally))
         counting = Counting(chain)
         for _ in chain.first(counting).rows():
             pass
@@ -217,7 +215,7 @@ def _outlook(
             coming = _coming(chain, stage, counting)
             for place, voice in enumerate(stage.plan.voices):
                 each, basis = _output(voice, traffic[stage.name])
-                steps.append(_step(stage, place, counting, coming, each, options))
+                steps.append(_step(stage, place, counting, options, coming=coming, each=each))
                 bases.append(basis)
     single = len(steps) == 1
     costs = [step.cost for step in steps]
@@ -260,7 +258,7 @@ def _outlook(
 
 
 def _step(
-    stage: ModelStage, place: int, counting: Counting, coming: Range, each: Range, options: RunOptions
+    stage: ModelStage, place: int, counting: Counting, options: RunOptions, *, coming: Range, each: Range
 ) -> StepOutlook:
     voice = stage.plan.voices[place]
     count = counting.counted.get((stage.name, place), Counted())
@@ -422,7 +420,8 @@ def _by_step(outlook: Outlook) -> Iterator[str]:
         known = f"{step.requests:,} known ({step.new:,} new, {step.answered:,} answered, {step.failed_before:,} failed)"
         coming = f", {_span(step.coming)} to come" if step.coming.high else ""
         pending = f", {step.pending:,} in open batches" if step.pending else ""
-        yield f"step        {step.name}: {step.model}, {step.engine}; requests {known}{pending}{coming}; {_money(step.cost)}"
+        requests = f"requests {known}{pending}{coming}"
+        yield f"step        {step.name}: {step.model}, {step.engine}; {requests}; {_money(step.cost)}"
 
 
 def _span(span: Range) -> str:

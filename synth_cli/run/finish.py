@@ -15,8 +15,11 @@ from synth_cli.core.request import Message
 from synth_cli.core.row import Context, Finished, Row, Sampled
 from synth_cli.core.state import Invalid
 from synth_cli.outputs.candidate import Sink
-from synth_cli.report.causes import Causes
+from synth_cli.outputs.formats import Formatter
+from synth_cli.outputs.turns import Dropped
+from synth_cli.report.causes import Causes, Drops
 from synth_cli.run.passage import Chain
+from synth_cli.run.running import Running
 from synth_cli.run.stage import EachStage, ModelStage, Open, Seen, WholeStage
 from synth_cli.stores.ledger import SqliteLedger
 
@@ -53,6 +56,7 @@ class Counts:
     unasked: int = 0
     """Failed only because some of their requests have not been asked yet."""
     causes: Causes = field(default_factory=Causes)
+    drops: Drops = field(default_factory=Drops)
     steps: dict[str, StepCounts] = field(default_factory=dict)
 
     @property
@@ -134,7 +138,7 @@ class Writing:
         self._finished(step, row, finished)
         for _, cause in finished.failures:
             self.counts.causes.add(cause)
-            self._write(stage.name, row, Sampled(b"", 0, cause=cause), cause, (), ())
+            self._write(stage.name, row, Sampled(b"", 0, cause=cause), cause)
             self._mark(row, asked=True, kept=bool(finished.rows))
 
     def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
@@ -143,9 +147,17 @@ class Writing:
         step.filtered += left_out
         self.counts.filtered += left_out
 
-    def made(self, stage: str, rows: int) -> None:
-        """Rows that came out of the last step."""
-        self.counts.rows_out += rows
+    def formatted(self, rows: Sequence[Row], formatter: Formatter) -> list[tuple[int, Mapping[str, Any]]]:
+        """Rows that came out of the last step, each with its index, in the shape that is written."""
+        made: list[tuple[int, Mapping[str, Any]]] = []
+        for row in rows:
+            shaped = formatter.shape(row.values)
+            if isinstance(shaped, Dropped):
+                self.counts.drops.add(shaped.reason, row.index)
+            else:
+                made.append((row.index, shaped))
+        self.counts.rows_out += len(made)
+        return made
 
     def close(self) -> Counts:
         """The counts, once all rows have gone by."""
@@ -188,7 +200,7 @@ class Writing:
         self.counts.causes.add(cause)
         outcomes = self._ledger.attempts(sampled.request_id) if sampled.request_id else ()
         attempts = [attempt(stage, row, sampled.sample, outcome) for outcome in outcomes]
-        self._write(stage.name, row, sampled, cause, stage.messages(row, sampled), attempts)
+        self._write(stage.name, row, sampled, cause, messages=stage.messages(row, sampled), attempts=attempts)
 
     def _write(
         self,
@@ -196,8 +208,9 @@ class Writing:
         row: Row,
         sampled: Sampled,
         cause: Fault | Invalid,
-        messages: Sequence[Message],
-        attempts: Sequence[Mapping[str, Any]],
+        *,
+        messages: Sequence[Message] = (),
+        attempts: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """One line of failed.jsonl: the row, its messages, and the real error of each attempt."""
         line = {
@@ -252,14 +265,18 @@ def note_failures(chain: Chain, ledger: SqliteLedger, started: float, failed: Pa
     return Counts(failed=counts.failed, causes=counts.causes)
 
 
-def write(chain: Chain, ledger: SqliteLedger, started: float, sinks: Sequence[Sink], failed: Path) -> Counts:
-    """Writes the candidates' rows and failed.jsonl; memory stays flat."""
+def write(chain: Chain, running: Running, sinks: Sequence[Sink], formatter: Formatter) -> Counts:
+    """Writes the candidates' rows, in their format, and failed.jsonl; memory stays flat."""
+    failed, options = running.folder.failed_path, running.options
     with failed.open("wb") as failures:
-        visitor = Writing(failures, ledger, started)
+        visitor = Writing(failures, running.ledger, running.started)
         for chunk in chain.again(visitor).rows():
-            visitor.made(chain.last, len(chunk))
-            if chunk:
-                rows = [row.values for row in chunk]
+            wanted = [row for row in chunk if options.part is None or row.index in options.part]
+            made = visitor.formatted(wanted, formatter)
+            rows: list[Mapping[str, Any]] = []
+            for index, values in made:
+                rows += [values] if options.shard is None else options.shard.marked(index, [values])
+            if rows:
                 for sink in sinks:
                     sink.write(rows)
         counts = visitor.close()

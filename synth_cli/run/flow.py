@@ -240,7 +240,7 @@ class Flow:
                 sampled = Sampled(one.request.id, sampled.sample, cause=following, messages=sampled.messages)
             elif following is not None:
                 request = identify(following, following.content(stage.epoch), one.request.id)
-                further = stage.walk(row, following, request, None, past, asking=True)
+                further = stage.walk(row, following, request, None, past=past, asking=True)
                 if isinstance(further, Open):
                     self.passed.requests += 1
                     if not further.pending:

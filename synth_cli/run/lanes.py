@@ -147,9 +147,19 @@ class Engines:
 
     async def opened(self, lane: Lane, leave: AsyncExitStack) -> Asking:
         voice = lane.voice
-        if self.engine_of(voice) == "vllm":
-            raise NotImplementedError
-        return await self._online(voice, leave)
+        if self.engine_of(voice) != "vllm":
+            return await self._online(voice, leave)
+        from synth_cli.run import vllm
+
+        running = self.desk.running
+
+        def say(words: str) -> None:
+            lane.say = f"starting the engine: {words}"
+            running.journal.write(words)
+
+        lane.say = "starting the engine"
+        log = running.folder.path / vllm.LOG
+        return await vllm.opened(voice, running.plan.folder, self.desk.environ, leave, say, log=log)
 
     async def _online(self, voice: Voice, leave: AsyncExitStack) -> OnlineEngine:
         desk = self.desk

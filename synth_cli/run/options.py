@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
+
+from synth_cli.run.sharding import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +27,9 @@ class RunOptions:
     state_dir: Path | None = None
     only: int | None = None
     """The index of the one row to look at."""
+    shard: Shard | None = None
+
+    @property
+    def part(self) -> Container[int] | None:
+        """The indexes of the input rows that are asked; None for all. The others are read all the same."""
+        return self.shard if self.only is None else range(self.only, self.only + 1)

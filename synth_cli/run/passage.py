@@ -1,4 +1,4 @@
-"""One pass over a job in the order of its input, lazily: from the input through every step, as far as answers are known.
+"""One pass over a job in the order of its input, lazily: through every step, as far as answers are known.
 
 Rows are pulled in chunks. What becomes of each is the visitor's to say: one that asks takes note of what is open, one
 that writes counts and writes. A row that is not there yet leaves a gap; a step that needs all rows waits for those.
@@ -114,6 +114,7 @@ class Passage:
         """The input's rows, kept the first time that they are read in a first pass."""
         worksheet, key = self._chain.worksheet, f"{INPUT}/{reader}"
         keep = not keeps(self._chain.stages[reader])
+        rows: Iterator[Row]
         if self._again and keep:
             rows = (row for row, _, _ in worksheet.rows(key))
         else:
@@ -173,7 +174,7 @@ class Passage:
             yield made
 
     def _begun(self, stage: ModelStage) -> Iterator[list[Begun]]:
-        """The step's rows with their requests. Those of the input are kept with them, so that the input is read once."""
+        """The step's rows with their requests. Those of the input are kept with them, so that it is read once."""
         keep = keeps(stage)
         if keep and self._again:
             rows = self._chain.worksheet.rows(stage.name)

@@ -9,19 +9,32 @@ from pathlib import Path
 
 from synth_cli.compile.check import Rooms, problems
 from synth_cli.compile.inputs.files import reads
-from synth_cli.compile.plan import Limits, Plan, absolute, plan, unsupported
+from synth_cli.compile.local import Local
+from synth_cli.compile.plan import Limits, Plan, absolute, plan
+from synth_cli.engines.vllm.params import problems as local_params
 from synth_cli.errors import Problem, SpecError, UsageError
 from synth_cli.outputs.places import local_path
 from synth_cli.outputs.sinks import suffix_of
 from synth_cli.providers.resolve import provider_of
 from synth_cli.responses.columns import collisions, output_columns
+from synth_cli.responses.grammar import grammar_problem
+from synth_cli.run.local import longest_context
 from synth_cli.run.options import RunOptions
+from synth_cli.run.sharding import sharded
 from synth_cli.run.wire import price_of, voices_of, worst_of
+from synth_cli.spec.backend import BackendParams
 from synth_cli.spec.load import Loaded, in_order, inspect
 from synth_cli.spec.model import SUFFIXES, Input
 from synth_cli.spec.numbers import seconds
 
-ROOMS = Rooms(provider_of, output_columns, collisions)
+
+def rooms(environ: Mapping[str, str]) -> Rooms:
+    """What the checks ask of others; `environ` says where models are kept."""
+
+    def context(model: str, settings: BackendParams, folder: Path) -> int | None:
+        return longest_context(model, settings, folder, environ)
+
+    return Rooms(provider_of, output_columns, collisions, grammar_problem, Local(local_params, context))
 
 
 def problems_of(
@@ -30,7 +43,7 @@ def problems_of(
     """Every problem of a spec file: of its shape, of its meaning, and of what it would do."""
     loaded, found = _found(path, sets=sets, profile=profile, environ=environ)
     yield from found
-    if not found and loaded is not None and not any(unsupported(loaded)):
+    if not found and loaded is not None:
         made = plan(loaded, provider_of)
         yield from _overwriting(made)
         try:
@@ -43,7 +56,7 @@ def _found(
     path: Path, *, sets: Sequence[str], profile: str | None, environ: Mapping[str, str]
 ) -> tuple[Loaded | None, tuple[Problem, ...]]:
     loaded, found = inspect(path, sets=sets, profile=profile, environ=environ)
-    return loaded, found if loaded is None else in_order((*found, *problems(loaded, ROOMS)), str(path))
+    return loaded, found if loaded is None else in_order((*found, *problems(loaded, rooms(environ))), str(path))
 
 
 def prepare(path: Path, options: RunOptions, environ: Mapping[str, str]) -> Plan:
@@ -51,10 +64,8 @@ def prepare(path: Path, options: RunOptions, environ: Mapping[str, str]) -> Plan
     loaded, found = _found(path, sets=options.sets, profile=options.profile, environ=environ)
     if found or loaded is None:
         raise SpecError(found)
-    later = tuple(unsupported(loaded))
-    if later:
-        raise SpecError(later)
     made = _overridden(plan(_limited(loaded, options.limit), provider_of, simulate=options.simulate), options)
+    made = sharded(made, options.shard, own_cost=options.max_cost is not None)
     overwriting = tuple(_overwriting(made))
     if overwriting:
         raise SpecError(overwriting)

@@ -221,7 +221,8 @@ def _answers(
         running.ledger.append(closing(running, code_of(error), time.time(), part=True))
         if error is not None:
             raise error
-        gathering, made = Gathering(), {}
+        gathering = Gathering()
+        made: dict[int, list[Mapping[str, Any]]] = {}
         for chunk in wired.chain.again(gathering).rows():
             for row in chunk:
                 made.setdefault(row.index, []).append(row.values)

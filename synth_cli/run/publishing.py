@@ -11,13 +11,16 @@ from pathlib import Path
 from synth_cli.compile.plan import Acceptance, Plan
 from synth_cli.core.events import Published
 from synth_cli.errors import BelowFloor, SynthError
+from synth_cli.outputs.formats import Formatter
 from synth_cli.outputs.places import exists, name_of
 from synth_cli.outputs.publish import Provenance, last_published, publish, refusal
 from synth_cli.outputs.publish import roll_forward as roll
 from synth_cli.outputs.sinks import sink
+from synth_cli.run.carding import carded
 from synth_cli.run.finish import Counts, write
 from synth_cli.run.running import Running
 from synth_cli.run.wire import Wired
+from synth_cli.spec.formats import COLUMNS
 from synth_cli.stores.ledger import SqliteLedger
 
 
@@ -31,18 +34,23 @@ class Verdict:
     refused: tuple[str, ...] = ()
     """For each output why this run must leave it as it is, or nothing."""
     error: SynthError | None = None
+    notes: tuple[str, ...] = ()
 
 
 def finish(wired: Wired, running: Running) -> Verdict:
     """Writes candidates, and publishes them when they are accepted."""
     plan, folder = running.plan, running.folder
     with ExitStack() as discarding:
-        sinks = [sink(target, folder.path, expected=wired.columns) for target in plan.outputs]
+        output = plan.loaded.spec.output
+        columns = COLUMNS.get(output.format, wired.columns)
+        sinks = [sink(target, folder.path, expected=columns) for target in plan.outputs]
         for one in sinks:
             discarding.callback(one.discard)
-        counts = write(wired.chain, running.ledger, running.started, sinks, folder.failed_path)
+        counts = write(wired.chain, running, sinks, Formatter(output))
         if counts.rows_in and not counts.succeeded:
             return Verdict(counts, error=below(counts, plan.acceptance))
+        if counts.drops.total and not counts.rows_out:
+            return Verdict(counts, error=shapeless(counts, output.format))
         candidates = [one.close() for one in sinks]
     error = below(counts, plan.acceptance)
     kept = tuple(candidate.path for candidate in candidates)
@@ -52,8 +60,10 @@ def finish(wired: Wired, running: Running) -> Verdict:
     refused = _refused(running, new)
     if any(refused):
         return Verdict(counts, kept=kept, refused=refused, error=error)
-    publish(candidates, run=running.run, provenance=new, append=running.ledger.append, base=plan.folder)
-    return Verdict(counts, published=plan.outputs, error=error)
+    card = carded(running, counts)
+    whole = (*candidates, *card.candidates)
+    publish(whole, run=running.run, provenance=new, append=running.ledger.append, base=plan.folder)
+    return Verdict(counts, published=plan.outputs, error=error, notes=card.notes)
 
 
 def below(counts: Counts, acceptance: Acceptance) -> BelowFloor | None:
@@ -77,6 +87,15 @@ def below(counts: Counts, acceptance: Acceptance) -> BelowFloor | None:
             hint=hint,
         )
     return None
+
+
+def shapeless(counts: Counts, format: str) -> BelowFloor:
+    """Every row was dropped by its format: such an output is a mistake, and replaces none."""
+    causes = "; ".join(f"{cause.what} ({cause.count:,})" for cause in counts.drops.ranked()[:3])
+    return BelowFloor(
+        f"no row makes the format {format}: {causes}; the old output stays",
+        hint="name the columns with output.map, or mend them with columns; answers are kept, nothing is asked again",
+    )
 
 
 def _refused(running: Running, new: Provenance) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from synth_cli.core.events import RunOpened
@@ -13,11 +11,10 @@ from synth_cli.report.machine import dump
 from synth_cli.run.desk import Asked
 from synth_cli.run.publishing import Verdict, shown
 from synth_cli.run.running import Running
+from synth_cli.run.versions import versions
 from synth_cli.run.wire import all_simulated, voices_of
 from synth_cli.spec.addresses import is_url
 from synth_cli.stores.folder import RunFolder
-
-LIBRARIES = ("aiohttp", "jinja2", "litellm", "orjson", "pydantic")
 
 
 def assemble(
@@ -49,7 +46,7 @@ def assemble(
         limits=asked.limits,
         outputs=outputs_of(running, verdict),
         folder=shown(running.folder.path),
-        notes=(*running.notes, *asked.notes),
+        notes=(*running.notes, *asked.notes, *verdict.notes),
         versions=versions(),
     )
 
@@ -62,11 +59,13 @@ def rows_of(asked: Asked, verdict: Verdict) -> Rows:
             read=counts.rows_in,
             out=counts.rows_out,
             filtered=counts.filtered,
+            dropped=counts.drops.total,
             failed=counts.failed - counts.unasked,
             kept=counts.kept,
             unasked=counts.unasked,
             reused=counts.reused,
             causes=counts.causes.ranked(),
+            drops=counts.drops.ranked(),
         )
     failed = counts.failed or asked.failed + asked.tally.failed
     return Rows(read=asked.rows, failed=failed, reused=asked.reused, causes=counts.causes.ranked())
@@ -88,17 +87,6 @@ def outputs_of(running: Running, verdict: Verdict) -> tuple[Output, ...]:
 
 def _short(target: str) -> str:
     return target if is_url(target) else shown(Path(target))
-
-
-def versions() -> dict[str, str]:
-    """Of what may matter when a result is to be explained later."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in ("synth-cli", *LIBRARIES):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def write_report(folder: RunFolder, report: Report) -> bytes:

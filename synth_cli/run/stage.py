@@ -6,7 +6,7 @@ A stage reads the ledger and decides nothing about asking: a pass over the job (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Container, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -71,7 +71,7 @@ class ModelStage:
     """A step that asks models. `policies` and `rules` are those of the plan's voices, in their order.
 
     `tallied`: nothing was answered before its rows, so that equal requests are told apart by counting them in the
-    order of the input. `wanted` says which rows this run is about; the others are only counted.
+    order of the input. `wanted` has the indexes of the rows that this run is about; the others are only counted.
     """
 
     plan: StepPlan
@@ -85,7 +85,7 @@ class ModelStage:
     tallied: bool
     batches: bool
     """Whether requests may be in open batches."""
-    wanted: Callable[[Row], bool] | None = None
+    wanted: Container[int] | None = None
 
     @property
     def name(self) -> str:
@@ -101,11 +101,9 @@ class ModelStage:
         drafted = [(row, self.script.drafts(row)) for row in rows]
         drafts = [(row, draft) for row, made in drafted if not isinstance(made, Fault) for draft in made]
         contents = [draft.content(self.epoch) for _, draft in drafts]
-        draws: Sequence[int | bytes]
+        draws: Sequence[int | bytes] = [row.id for row, _ in drafts]
         if self.tallied:
             draws = self.worksheet.tally(contents, space=space)
-        else:
-            draws = [row.id for row, _ in drafts]
         pairs = zip(drafts, contents, draws, strict=True)
         made = iter([identify(draft, content, draw) for (_, draft), content, draw in pairs])
         begun: list[Begun] = []
@@ -115,8 +113,8 @@ class ModelStage:
                 continue
             requests = tuple([next(made) for _ in own])
             begun.append(Begun(row, own, requests, tuple([request.id for request in requests])))
-        if self.wanted is not None:
-            begun = [one for one in begun if self.wanted(one.row)]
+        if self.wanted is not None and self.tallied:
+            begun = [one for one in begun if one.row.index in self.wanted]
         return begun
 
     def look(self, begun: Sequence[Begun], *, asking: bool) -> list[Seen]:
@@ -129,11 +127,10 @@ class ModelStage:
             if one.refused is not None:
                 seen.append(Seen(one.row, (), (Sampled(b"", 0, cause=one.refused),), one.refused))
                 continue
-            if not one.drafts and self.plan.several:
-                one = self._drafted(one)
+            whole = self._drafted(one) if self.plan.several and not one.drafts else one
             samples = [
-                self._sample(one, sample, histories.get(id, NOTHING), pending, asking)
-                for sample, id in enumerate(one.ids)
+                self._sample(whole, sample, histories.get(id, NOTHING), pending, asking)
+                for sample, id in enumerate(whole.ids)
             ]
             seen.append(Seen(one.row, one.ids, tuple(samples), None, one.requests))
         return seen
@@ -148,9 +145,7 @@ class ModelStage:
         ]
         return replace(begun, drafts=drafts, requests=tuple(requests))
 
-    def _sample(
-        self, begun: Begun, sample: int, history: History, pending: Set[bytes], asking: bool
-    ) -> Sampled | Open:
+    def _sample(self, begun: Begun, sample: int, history: History, pending: Set[bytes], asking: bool) -> Sampled | Open:
         if self.plan.several:
             return self.walk(begun.row, begun.drafts[sample], begun.requests[sample], history, asking=asking)
         id, row = begun.ids[sample], begun.row
@@ -181,9 +176,9 @@ class ModelStage:
         draft: Draft,
         request: Request,
         history: History | None,
+        *,
         past: tuple[Past, ...] = (),
         attempts: int = 0,
-        *,
         asking: bool,
     ) -> Sampled | Open:
         """From one request of a sample on, as far as its answers are known."""
@@ -199,7 +194,7 @@ class ModelStage:
             past = (*past, Past(draft, valid, stands.value if isinstance(stands, Answered) else None))
             following = self.script.following(row, past)
             if following is None:
-                return self._ended(row, request, draft, stands, past, attempts)
+                return self._ended(row, request, draft, stands, past=past, attempts=attempts)
             if isinstance(following, Fault):
                 return Sampled(request.id, draft.sample, cause=following, attempts=attempts, messages=written(draft))
             draft, history = following, None
@@ -214,8 +209,8 @@ class ModelStage:
         stands = self.policies[draft.voice].standing(history, context, asking=asking)
         if isinstance(stands, Unanswered) and self.plan.fallbacks and self._stood_in(row, draft, history, past):
             # somebody else has answered since: that is not to be paid for again
-            last = history.faults[-1].fault if history.faults else history.permanent and history.permanent.fault
-            cause = stands.invalid or last
+            last = history.faults[-1] if history.faults else history.permanent
+            cause = stands.invalid or (None if last is None else last.fault)
             if cause is not None:
                 return Failed(cause, history)
         return stands
@@ -243,6 +238,7 @@ class ModelStage:
         request: Request,
         draft: Draft,
         stands: Answered | Failed,
+        *,
         past: tuple[Past, ...],
         attempts: int,
     ) -> Sampled:

@@ -26,7 +26,7 @@ from synth_cli.errors import UsageError
 from synth_cli.providers.batches import unsupported
 from synth_cli.providers.batches.discounts import batch_price
 from synth_cli.providers.clients import read
-from synth_cli.providers.prices import max_output_tokens, price
+from synth_cli.providers.prices import max_output_tokens, price, stated
 from synth_cli.providers.resolve import Endpoint, resolve
 from synth_cli.responses.columns import output_columns
 from synth_cli.responses.feedback import feedback
@@ -156,7 +156,7 @@ def chain_of(
             epoch=epoch,
             tallied=not any(steps[source].voices for source in leading_to(name, steps) - {name}),
             batches=any(voice.engine == "batch" for voice in voices_of(plan)),
-            wanted=None if options.only is None else lambda row: row.index == options.only,
+            wanted=options.part,
         )
     return Chain(stages, last, lambda key: rows(partial(worksheet.tally, space=key)), worksheet, worksheet.path.parent)
 
@@ -200,6 +200,8 @@ def total_of(running: Running) -> int | None:
     if len(plan.steps) > 1 or plan.steps[0].several or plan.target is not None or running.options.only is not None:
         return None
     rows = count_rows(plan.source, folder=plan.folder)
+    if rows is not None and running.options.shard is not None:
+        rows = running.options.shard.share(rows)
     return None if rows is None else rows * plan.steps[0].samples
 
 
@@ -289,6 +291,9 @@ def price_in(voice: Voice, engine: str, options: RunOptions) -> Price | None:
     if simulated(voice, options):
         return Price(0.0, 0.0)
     settings, terms = voice.settings, voice.terms
+    if engine == "vllm":
+        # one's own machines send no bill
+        return stated(Price(0.0, 0.0), settings.in_mtok_cost, settings.out_mtok_cost)
     tokens = batch_price if engine == "batch" else price
     return tokens(terms.backend, terms.model, in_mtok=settings.in_mtok_cost, out_mtok=settings.out_mtok_cost)
 

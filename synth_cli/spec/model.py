@@ -6,6 +6,7 @@ still text (`Template`), defaults of the job are merged into a step by `Spec.res
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
@@ -99,7 +100,7 @@ class Response(Node):
     schema_: Any = Field(None, alias="schema", description="Mini-language, JSON Schema, file:// or python: model.")
     choice: list[StrictStr] | StrictStr | None = Field(None, description="The answers allowed: a list or a template.")
     regex: StrictStr | None = Field(None, description="A pattern that matches the whole answer.")
-    grammar: StrictStr | None = Field(None, description="A grammar in the server's own notation.")
+    grammar: StrictStr | None = Field(None, description="A grammar of the whole answer, in GBNF or Lark.")
     check: Expressions | None = Field(None, description="Expressions that must all be true of a valid answer.")
     feedback: StrictBool = Field(False, description="A re-ask shows the model what was wrong.")
 
@@ -138,7 +139,9 @@ class Step(StepKeys):
     name: Name = Field("main", description="Names the step for `from` and --set.")
     type: Literal["llm", "map", "sample", "dedup", "group", "python"] = Field("llm", description="What it does.")
     from_: StrictStr | list[StrictStr] | None = Field(None, alias="from", description="Whose rows; default: previous.")
-    by: StrictStr | list[StrictStr] | None = Field(None, description="Key columns of dedup and group.")
+    by: StrictStr | list[StrictStr] | None = Field(
+        None, description="Key columns of group, and of dedup (all by default)."
+    )
     method: Literal["exact", "minhash"] | None = Field(None, description="How dedup compares.")
     threshold: Number | None = Field(None, gt=0, le=1, description="Similarity from which minhash drops a row.")
     function: StrictStr | None = Field(None, description="path.py:name of a python step.")
@@ -253,16 +256,45 @@ class Spec(StepKeys):
         own = {name: getattr(self, name) for name in StepKeys.model_fields if name in self.model_fields_set}
         if self.steps is None:
             return (Step.model_construct(_fields_set={*own}, **{**_defaults(Step), **own}),)
-        return tuple(_inherit(own, step) for step in self.steps)
+        return tuple(_inherit(own, step, self.models) for step in self.steps)
+
+    def named(self, ref: ModelRef) -> Model:
+        """The model that a step means: one of `models` under what the step says beside its name, or as it is written.
+
+        What `models` calls a name is a provider's own name: it leads to no other.
+        """
+        return _named(ref, self.models)
 
 
 def _defaults(node: type[Node]) -> dict[str, Any]:
     return {name: field.get_default(call_default_factory=True) for name, field in node.model_fields.items()}
 
 
-def _engine(step: Step) -> Engine:
-    """The engine that a step runs on; a vLLM that is reached by its address is asked online."""
-    model = step.model if isinstance(step.model, Model) else None
+def _named(ref: ModelRef, models: Mapping[str, ModelRef]) -> Model:
+    model = ref if isinstance(ref, Model) else Model(name=ref)
+    if model.name not in models:
+        return model
+    known = models[model.name]
+    base = known if isinstance(known, Model) else Model(name=known)
+    said = {name: getattr(model, name) for name in model.model_fields_set - {"name"}}
+    if base.generation_params and model.generation_params:
+        said["generation_params"] = {**base.generation_params, **model.generation_params}
+    if base.backend_params and model.backend_params:
+        said["backend_params"] = base.backend_params.overlaid(model.backend_params)
+    return base.model_copy(update=said)
+
+
+def _engines(step: Step, models: Mapping[str, ModelRef]) -> set[Engine]:
+    """The engines that a step's models run on: a pool, a fallback or a side of a conversation has its own."""
+    refs: list[ModelRef | None] = [*step.model] if isinstance(step.model, list) else [step.model]
+    refs += step.fallback or []
+    if step.turns is not None:
+        refs += [side.model for side in (step.turns.user, step.turns.assistant) if side.model is not None]
+    return {_engine(step, None if ref is None else _named(ref, models)) for ref in refs}
+
+
+def _engine(step: Step, model: Model | None) -> Engine:
+    """The engine that a model runs on in a step; a vLLM that is reached by its address is asked online."""
     engine = (model.engine if model is not None else None) or step.engine
     if engine == "vllm" or (engine is None and model is not None and model.backend == "vllm"):
         settings = (step.backend_params, model.backend_params if model is not None else None)
@@ -271,7 +303,7 @@ def _engine(step: Step) -> Engine:
     return engine or "online"
 
 
-def _inherit(top: dict[str, Any], step: Step) -> Step:
+def _inherit(top: dict[str, Any], step: Step, models: Mapping[str, ModelRef]) -> Step:
     """A step over the top level's defaults: the two params mappings merge by key, the rest replace.
 
     An inherited parameter of another engine than the step's is left out.
@@ -282,9 +314,9 @@ def _inherit(top: dict[str, Any], step: Step) -> Step:
         update["generation_params"] = {**(top["generation_params"] or {}), **(step.generation_params or {})}
     inherited: BackendParams | None = top.get("backend_params")
     if inherited is not None:
-        engine = _engine(step.model_copy(update={**update, "backend_params": step.backend_params}))
-        fitting = {name: getattr(inherited, name) for name in inherited.model_fields_set if engine in engines_of(name)}
-        kept = BackendParams.model_construct(**fitting)
+        engines = _engines(step.model_copy(update={**update, "backend_params": step.backend_params}), models)
+        fitting = [name for name in inherited.model_fields_set if not engines.isdisjoint(engines_of(name))]
+        kept = BackendParams.model_construct(**{name: getattr(inherited, name) for name in fitting})
         own = step.backend_params
         update["backend_params"] = kept if own is None else kept.overlaid(own)
     return step.model_copy(update=update)

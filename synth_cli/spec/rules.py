@@ -27,7 +27,7 @@ OF_TYPE: Mapping[str, frozenset[str]] = {
     "group": frozenset({"by"}),
     "python": frozenset({"function"}),
 }
-NEEDED = {"sample": "columns", "dedup": "by", "group": "by", "python": "function"}
+NEEDED = {"sample": "columns", "group": "by", "python": "function"}
 PARTS = {"text": "text", "image": "source", "file": "source"}
 _MORE = {"text": (), "image": ("detail", "format"), "file": ("filename", "format")}
 _WORDS = {"True": "true", "False": "false", "None": "null", "TRUE": "true", "FALSE": "false"}
@@ -109,12 +109,13 @@ def _steps(steps: Sequence[Any], data: Mapping[str, Any]) -> Iterator[Finding]:
             hint = "put it under a step; only these may stand at the top as defaults: " + ", ".join(INHERITED)
             yield Finding((key,), f"with 'steps', '{key}' belongs to a step", hint, at_key=True)
     names: list[str] = []
+    every = [str(step.get("name")) for step in steps if isinstance(step, dict)]
     for position, step in enumerate(steps):
         if not isinstance(step, dict):
             continue
         where: Where = ("steps", position)
         name = step.get("name")
-        yield from _from(step.get("from"), (*where, "from"), names)
+        yield from _from(step.get("from"), (*where, "from"), names, every)
         if name is None:
             yield Finding(where, f"step {position + 1} has no 'name'", "begin it with '- name: …'", lacks="name")
         elif name == "input":
@@ -124,12 +125,20 @@ def _steps(steps: Sequence[Any], data: Mapping[str, Any]) -> Iterator[Finding]:
         names.append(str(name))
 
 
-def _from(said: Any, where: Where, earlier: Sequence[str]) -> Iterator[Finding]:
+def _from(said: Any, where: Where, earlier: Sequence[str], every: Sequence[str]) -> Iterator[Finding]:
     several = isinstance(said, list)
-    for position, name in enumerate(said if several else [said]):
-        if isinstance(name, str) and name not in earlier and name != "input":
-            place = (*where, position) if several else where
-            hint = did_you_mean(name, [*earlier, "input"])
+    names = [name for name in (said if several else [said]) if isinstance(name, str)]
+    if several and not said:
+        yield Finding(where, "'from' names no step", "write a step's name, or remove it: the step before is meant")
+    for position, name in enumerate(names):
+        place = (*where, position) if several else where
+        if name in names[:position]:
+            yield Finding(place, f"'{name}' is there twice: each of its rows would come twice")
+        elif name not in earlier and name != "input":
+            # those from here on are this step and the ones behind it
+            itself = every[len(earlier) :][:1] == [name]
+            later = "a step cannot take its own rows" if itself else "it comes later: a step stands behind its sources"
+            hint = later if name in every else did_you_mean(name, [*earlier, "input"])
             yield Finding(place, f"no earlier step is named '{name}'", hint)
 
 
@@ -171,7 +180,7 @@ def _asking(step: Mapping[str, Any], where: Where, defaults: Mapping[str, Any]) 
         hint = "write prompt: …" if where else "write prompt: …, or steps: …"
         yield Finding(where, f"{name} asks nothing: it has no 'prompt'", hint, at_key=True, lacks="prompt")
     yield from _at_most_one(step, ("prompt", "messages"), where, "a system and a user turn, or a list of messages")
-    for key in ("prompt", "messages", "tools", "response"):
+    for key in ("prompt", "messages", "tools", "response", "refine"):
         yield from _at_most_one(step, ("turns", key), where, f"a conversation has no '{key}'")
     turns = step.get("turns")
     sides = [turns.get(side) for side in ("user", "assistant")] if isinstance(turns, dict) else []

@@ -12,7 +12,7 @@ from typing import Any, Self
 import orjson
 
 from synth_cli.core.events import Closed, Fact, Faulted, Mark, Opening, Outcome, Replied, RoundOpened, RunOpened
-from synth_cli.core.figures import Latency, Traffic, latency_of
+from synth_cli.core.figures import Latency, Share, Traffic, latency_of
 from synth_cli.core.reply import FaultKind, Usage
 from synth_cli.core.request import ID_BYTES, Message
 from synth_cli.core.rounds import Rounds, fold_marks
@@ -40,6 +40,12 @@ COUNTS = (
     "TOTAL(input_tokens), TOTAL(output_tokens), TOTAL(cached_tokens), TOTAL(cache_written_tokens), "
     "TOTAL(reasoning_tokens), SUM(cost IS NULL), TOTAL(cost), MIN(at - latency), MAX(at) "
     "FROM outcomes WHERE {where} GROUP BY 1, 2, 3"
+)
+
+SHARES = (
+    "SELECT step, model, COUNT(*), TOTAL(input_tokens), TOTAL(output_tokens), TOTAL(cached_tokens), "
+    "TOTAL(cache_written_tokens), TOTAL(reasoning_tokens), TOTAL(cost), SUM(cost IS NULL), MIN(at - latency), MAX(at) "
+    "FROM outcomes WHERE fault IS NULL GROUP BY step, COALESCE(model, '') ORDER BY MIN(seq)"
 )
 
 
@@ -256,6 +262,13 @@ class SqliteLedger:
             latency = latency_of((value for (value,) in ordered), replies)
             ordered.close()
         return _traffic(counts, replies, latency)
+
+    def shares(self) -> tuple[Share, ...]:
+        """What each model answered for each step, over everything, in the order in which they first did."""
+        return tuple(
+            Share(step, model or "", count, Usage(*map(int, tokens)), cost, unpriced, first, last)
+            for step, model, count, *tokens, cost, unpriced, first, last in self._query(SHARES)
+        )
 
     def close(self) -> None:
         self._connection.close()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synth_cli.core.row import Row
+from synth_cli.core.values import decode, encode
 from synth_cli.stores.schema import explained_disk
-from synth_cli.stores.values import decode, encode
 
 
 @dataclass(frozen=True, slots=True)

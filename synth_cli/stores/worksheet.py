@@ -18,9 +18,9 @@ import orjson
 from synth_cli.core.reply import Fault
 from synth_cli.core.request import ID_BYTES
 from synth_cli.core.row import Row
+from synth_cli.core.values import decode, encode
 from synth_cli.stores.facts import FAULT_KINDS
 from synth_cli.stores.schema import explained
-from synth_cli.stores.values import decode, encode
 
 STEP_BITS = 40
 """A row's key is its step's number and its position within the step: one B-tree in input order, filled at its end."""

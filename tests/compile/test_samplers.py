@@ -12,8 +12,8 @@ import orjson
 import pytest
 from input_reading import reading, values
 
-from synth_cli.compile.samplers import SAMPLERS, problems
 from synth_cli.errors import UsageError
+from synth_cli.steps.samplers import SAMPLERS, problems
 from synth_cli.template import Templates
 
 HERE = Path("/")

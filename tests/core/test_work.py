@@ -13,8 +13,8 @@ from synth_cli.core.reply import Answer, Fault, FaultKind, Reply, Usage
 from synth_cli.core.request import Request, Terms
 from synth_cli.core.retry import RetryPolicy
 from synth_cli.core.row import Context, Row
-from synth_cli.core.state import Invalid, Valid, Verdict
 from synth_cli.core.shift import Ending, Shift
+from synth_cli.core.state import Invalid, Valid, Verdict
 from synth_cli.core.work import Rules, StepWork
 
 TERMS = Terms("openai", "m")

@@ -21,8 +21,8 @@ from synth_cli.core.reply import Answer, Fault, FaultKind, Reply, Usage
 from synth_cli.core.request import Message, Request, Terms
 from synth_cli.core.retry import RetryPolicy
 from synth_cli.core.row import Context, Row
-from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, Unanswered, Valid, Verdict, standing
 from synth_cli.core.shift import Ending, Shift
+from synth_cli.core.state import NOTHING, Answered, Failed, History, Invalid, Unanswered, Valid, Verdict, standing
 from synth_cli.core.work import Rules, StepWork
 from synth_cli.engines.batch import BatchEngine, BatchSettings
 from synth_cli.engines.recording import GroupRecord

@@ -256,6 +256,7 @@ def test_json() -> None:
             "in": 1000,
             "out": 987,
             "filtered": 3,
+            "dropped": 0,
             "failed": 10,
             "kept": 0,
             "unasked": 0,
@@ -266,6 +267,7 @@ def test_json() -> None:
                 {"cause": cause.what, "detail": cause.detail, "count": cause.count, "example": cause.example}
                 for cause in CAUSES
             ],
+            "drops": [],
         },
         "traffic": {
             "requests": 611,
@@ -408,3 +410,19 @@ def test_a_round_without_an_answer_has_no_cost() -> None:
     assert [line for line in drawn(silent).splitlines() if line.startswith("Round")] == [
         "Round     12 requests over all its runs"
     ]
+
+
+def test_what_the_format_dropped_is_told_with_its_reasons() -> None:
+    """Dropped rows are counted apart from failed ones: on the terminal, in Markdown, in one line and in JSON."""
+    drops = (Cause("chosen and rejected are the same", 40, "", "row 7"), Cause("response is null", 10, "", "row 31"))
+    rows = Rows(read=1000, out=950, dropped=50, drops=drops)
+    report = replace(FULL, exit_code=0, exit_reason="", hint="", rows=rows)
+    assert drawn(report).splitlines()[-4:] == [
+        "",
+        "Dropped  Why                               For example",
+        "     40  chosen and rejected are the same  row 7",
+        "     10  response is null                  row 31",
+    ]
+    assert headline(report).startswith("1,000 rows in, 950 out, 50 dropped · ")
+    assert "| 40 | chosen and rejected are the same | row 7 |" in markdown(report)
+    assert load(dump(report)) == report

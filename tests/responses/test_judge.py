@@ -166,10 +166,20 @@ def test_a_wrong_regex_is_found_early() -> None:
         judged("x", response={"regex": "("})
 
 
-def test_grammar_is_the_servers_to_keep() -> None:
-    """Here only an empty answer is refused."""
-    assert judged("SELECT 1", response={"grammar": "root ::= x"}) == Valid("SELECT 1")
-    assert isinstance(judged("", response={"grammar": "root ::= x"}), Invalid)
+def test_grammar_is_of_the_whole_answer() -> None:
+    """Space around it is not part of the answer, everything else is."""
+    keys = {"response": {"grammar": 'root ::= "SELECT " [0-9]+'}}
+    assert judged("SELECT 1", **keys) == Valid("SELECT 1")
+    assert judged("SELECT 12\n", **keys) == Valid("SELECT 12")
+    wrong = Invalid("grammar", "'SELECT x' does not follow the grammar from character 8 on")
+    assert judged("SELECT x", **keys) == wrong
+    assert judged(" ", **keys) == Invalid("empty", "the answer is empty")
+
+
+def test_a_wrong_grammar_is_found_early() -> None:
+    """A judge is not made of what is no grammar."""
+    with pytest.raises(UsageError, match="Rule 'x' not found"):
+        judged("x", response={"grammar": "root ::= x"})
 
 
 def test_a_tool_call_needs_no_text() -> None:

@@ -79,6 +79,28 @@ from spec_files import SMALL, problems
         ),
         ("model: m\nsteps: [{name: a, prompt: x, by: x}]", "2:30", "'by' means nothing in a step that asks a model"),
         ("model: []\nprompt: hi", "1:1", "no 'model'"),
+        (
+            "model: m\nsteps:\n- {name: a, prompt: x, from: b}\n- {name: b, prompt: x}",
+            "3:30",
+            "no earlier step is named 'b'; it comes later: a step stands behind its sources",
+        ),
+        (
+            "model: m\nsteps: [{name: a, prompt: x, from: a}]",
+            "2:36",
+            "no earlier step is named 'a'; a step cannot take its own rows",
+        ),
+        (
+            "model: m\nsteps: [{name: write, prompt: x}, {name: b, from: [write, wrote], prompt: x}]",
+            "2:59",
+            "no earlier step is named 'wrote'; did you mean 'write'?",
+        ),
+        ("model: m\nsteps: [{name: a, prompt: x, from: [input, input]}]", "2:44", "'input' is there twice"),
+        ("model: m\nsteps: [{name: a, prompt: x, from: []}]", "2:30", "'from' names no step"),
+        (
+            "model: m\nturns: {user: {}, assistant: {}}\nrefine: {prompt: x}",
+            "3:1",
+            "'turns' and 'refine' exclude each other",
+        ),
     ],
 )
 def test_rules(tmp_path: Path, text: str, place: str, words: str) -> None:
@@ -101,6 +123,7 @@ def test_rules(tmp_path: Path, text: str, place: str, words: str) -> None:
         "model: m\nmessages: [{role: assistant, tool_calls: '{{ calls }}'}, {role: user, content: x}]",
         "turns: {user: {model: a}, assistant: {model: b}, start: hi}",
         "steps: [{name: a, type: map, columns: {x: 1}}, {name: b, type: python, function: a.py:f, from: [a, input]}]",
+        "steps: [{name: a, type: dedup}, {name: b, type: dedup, by: [x], method: minhash, threshold: 0.5}]",
         SMALL + "generation_params: {my_own_parameter: 1, max_completion_tokens: 5, repetition_penalty: 1.1}",
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synth_cli.spec.model import Spec, Step
+from synth_cli.spec.model import Model, Spec, Step
 from synth_cli.spec.numbers import seconds
 
 
@@ -75,6 +75,61 @@ def test_parameters_of_another_engine_are_not_inherited() -> None:
         {"max_retries": 5, "tensor_parallel_size": 2, "batch_size": 8},
         {"max_retries": 5, "tensor_parallel_size": 2},
         {"max_retries": 5, "stream": True},
+    ]
+
+
+def test_models_that_are_named_once() -> None:
+    """A name of `models` stands for its mapping, over which a step may say more; it leads to no other name."""
+    spec = Spec.model_validate(
+        {
+            "models": {
+                "judge": {
+                    "name": "writer",
+                    "engine": "batch",
+                    "generation_params": {"temperature": 0, "top_p": 1},
+                    "backend_params": {"max_retries": 2, "batch_size": 9},
+                },
+                "writer": "openai/gpt-5-mini",
+            },
+            "prompt": "p",
+            "model": "writer",
+        }
+    )
+    more = {"name": "judge", "generation_params": {"top_p": 0.5}, "backend_params": {"batch_size": 4}}
+    assert [spec.named(ref) for ref in ("writer", "else", "judge", Model.model_validate(more))] == [
+        Model(name="openai/gpt-5-mini"),
+        Model(name="else"),
+        spec.models["judge"],
+        Model.model_validate(
+            {
+                "name": "writer",
+                "engine": "batch",
+                "generation_params": {"temperature": 0, "top_p": 0.5},
+                "backend_params": {"max_retries": 2, "batch_size": 4},
+            }
+        ),
+    ]
+
+
+def test_what_any_of_a_steps_models_needs_is_inherited() -> None:
+    """Named models, pools, fallbacks and conversations say which engines a step has."""
+    data = {
+        "models": {"here": {"name": "m", "backend": "vllm"}, "bulk": {"name": "m", "engine": "batch"}},
+        "model": "m",
+        "backend_params": {"stream": True, "tensor_parallel_size": 2, "completion_window": "24h"},
+        "steps": [
+            {"name": "a", "prompt": "p", "model": "here"},
+            {"name": "b", "prompt": "p", "model": ["m", "bulk"]},
+            {"name": "c", "prompt": "p", "fallback": ["here"]},
+            {"name": "d", "turns": {"user": {"model": "bulk"}, "assistant": {"model": "here"}}, "model": "here"},
+        ],
+    }
+    params = [said(step)["backend_params"] for step in steps(data)]
+    assert params == [
+        {"tensor_parallel_size": 2},
+        {"stream": True, "completion_window": "24h"},
+        {"stream": True, "tensor_parallel_size": 2},
+        {"tensor_parallel_size": 2, "completion_window": "24h"},
     ]
 
 

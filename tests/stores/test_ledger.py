@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from synth_cli.core.events import Opening, Replied, RoundClosed, RoundOpened, RunOpened
-from synth_cli.core.reply import Answer
+from synth_cli.core.events import Faulted, Opening, Replied, RoundClosed, RoundOpened, RunOpened
+from synth_cli.core.figures import Share
+from synth_cli.core.reply import Answer, Fault, FaultKind, Usage
 from synth_cli.core.state import History
 from synth_cli.errors import SetupError, UsageError
 from synth_cli.stores import ledger as ledger_module
@@ -219,3 +220,21 @@ def test_a_ledger_that_may_only_be_read_is_said_so(tmp_path: Path) -> None:
     path.chmod(0o400)
     with pytest.raises(SetupError, match=r"ledger\.sqlite"), SqliteLedger(path) as ledger:
         ledger.append([replied(1)])
+
+
+def test_shares_say_who_answered_each_step(tmp_path: Path) -> None:
+    """Replies, tokens and cost of each model and step, over everything; faults and unknown prices are told apart."""
+    with SqliteLedger(tmp_path / "ledger.sqlite") as ledger:
+        first = replace(replied(1), model="a", usage=Usage(10, 5, 2), cost=0.5, at=3.0)
+        ledger.append(
+            [
+                first,
+                replace(first, id=replied(2).id, cost=None, at=9.0),
+                replace(replied(3), step="judge", at=4.0),
+                Faulted(replied(4).id, "main", 1, Fault(FaultKind.TIMEOUT, "late"), 1.0),
+            ]
+        )
+        assert ledger.shares() == (
+            Share("main", "a", 2, Usage(20, 10, 4), 0.5, 1, 2.5, 9.0),
+            Share("judge", "", 1, Usage(), 0.0, 1, 3.5, 4.0),
+        )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synth_cli.compile.inputs.files import File, unpacked
-from synth_cli.compile.plain import plain
+from synth_cli.core.plain import plain
 from synth_cli.errors import SetupError, UsageError
 
 BATCH = 256

@@ -7,13 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from synth_cli.compile.inputs.identity import Contents, row_id
 from synth_cli.compile.inputs.order import shuffled
 from synth_cli.compile.inputs.sources import named, rows_of
-from synth_cli.compile.samplers import Columns
+from synth_cli.core.identity import Contents, row_id
 from synth_cli.core.row import Row
 from synth_cli.errors import UsageError
 from synth_cli.spec.model import Input
+from synth_cli.steps.samplers import Columns
 from synth_cli.template import Template, TemplateError, Templates, scope
 
 FIRST_CHUNK, CHUNK = 16, 512

@@ -9,7 +9,7 @@ from typing import Any
 
 from synth_cli.compile.inputs import tables
 from synth_cli.compile.inputs.files import File, find, opened
-from synth_cli.compile.plain import plain
+from synth_cli.core.plain import plain
 from synth_cli.spec.addresses import is_url
 from synth_cli.spec.model import SOURCES, Dataset, Input
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from synth_cli.compile.plain import plain
+from synth_cli.core.plain import plain
 from synth_cli.errors import SetupError, UsageError
 from synth_cli.spec.model import Sql
 

@@ -12,7 +12,7 @@ from typing import IO, Any, NoReturn, TextIO, cast
 import orjson
 
 from synth_cli.compile.inputs.files import File, opened
-from synth_cli.compile.plain import plain
+from synth_cli.core.plain import plain
 from synth_cli.errors import UsageError
 
 BLOCK = 1 << 18

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synth_cli.core.values import decode, encode
 from synth_cli.errors import UsageError
-from synth_cli.stores.values import decode, encode
 
 UNUSUAL = {
     "bytes": b"\x00\xff",

@@ -18,10 +18,10 @@ from statistics import NormalDist
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from synth_cli.compile.people import Person
-from synth_cli.compile.plain import plain
+from synth_cli.core.plain import plain
 from synth_cli.core.row import Row
 from synth_cli.errors import UsageError
+from synth_cli.steps.people import Person
 from synth_cli.template import TemplateError, Templates, TemplateSyntaxError, scope
 
 UNIT = 2.0**-53
@@ -176,22 +176,32 @@ COUSINS = {
 
 
 class Columns:
-    """Draws the columns of `input.columns` in their order, each seeing the earlier ones."""
+    """Draws columns in their order, each seeing the earlier ones: those of the input, or of the `step` so named."""
 
-    def __init__(self, columns: Mapping[str, Any], templates: Templates, seed: int) -> None:
+    def __init__(self, columns: Mapping[str, Any], templates: Templates, seed: int, *, step: str | None = None) -> None:
         """Raises UsageError with every column that cannot be drawn."""
-        wrong = [f"input.{'.'.join(map(str, place))}: {message}" for place, message in problems(columns, templates)]
+        owner = "input" if step is None else f"steps.{step}"
+        wrong = [f"{owner}.{'.'.join(map(str, place))}: {message}" for place, message in problems(columns, templates)]
         if wrong:
             raise UsageError("\n".join(wrong))
-        self._steps = [(name, _step(name, node, templates, seed)) for name, node in columns.items()]
+        space = "column" if step is None else f"step\0{step}\0column"
+        self._steps = [(name, _step(name, node, templates, f"{seed}\0{space}")) for name, node in columns.items()]
 
     def draw(self, row: Row, values: dict[str, Any]) -> None:
-        """Adds the columns to `values`, which is what `row.values` is. Raises UsageError that names the row."""
+        """Adds the input's columns to `values`, which is what `row.values` is. Raises UsageError that names the row."""
+        undrawn = self.undrawn(row, values)
+        if undrawn is not None:
+            name, why = undrawn
+            raise UsageError(f"input.columns.{name}: row {row.index} cannot be drawn: {why}", hint=HINT)
+
+    def undrawn(self, row: Row, values: dict[str, Any]) -> tuple[str, str] | None:
+        """The same, but a column that cannot be drawn is returned, with the reason why."""
         for name, step in self._steps:
             try:
                 values[name] = step(row)
             except (TemplateError, SamplerError) as error:
-                raise UsageError(f"input.columns.{name}: row {row.index} cannot be drawn: {error}", hint=HINT) from None
+                return name, str(error)
+        return None
 
 
 HINT = "a column that only some rows have: {{ row.get('name') }} or {{ name | default('…') }}"
@@ -216,8 +226,8 @@ def problems(columns: Mapping[str, Any], templates: Templates) -> Iterator[tuple
 EMPTY = scope(Row(0, b"", {}))
 
 
-def _step(name: str, node: Any, templates: Templates, seed: int) -> Callable[[Row], Any]:
-    """Row → the column's value."""
+def _step(name: str, node: Any, templates: Templates, space: str) -> Callable[[Row], Any]:
+    """Row → the column's value. What is drawn depends on `space`, name and row."""
     sampler = sampler_of(node)
     template = templates.value(node if sampler is None else sampler.arguments)
     if sampler is None:
@@ -226,7 +236,7 @@ def _step(name: str, node: Any, templates: Templates, seed: int) -> Callable[[Ro
             return lambda _: fixed
         return lambda row: plain(template.render(scope(row)))
     make = SAMPLERS[sampler.name]
-    base = blake2b(f"{seed}\0column\0{name}\0".encode(), digest_size=16)
+    base = blake2b(f"{space}\0{name}\0".encode(), digest_size=16)
 
     def chance(row: Row) -> bytes:
         digest = base.copy()

@@ -1,0 +1,186 @@
+"""Bringing vLLM up: its environment, where its log goes, and why it did not come up."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing.spawn
+import os
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from synth_cli.engines.vllm.settings import INSTALL, ModelSettings
+from synth_cli.errors import MissingExtra, SetupError
+
+ENVIRONMENT: Mapping[str, str] = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    # a fork would take along our ledger, its lock and the threads that hold them
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+}
+CPU_MEMORY = 0.4
+"""Share of the machine's memory for a model without a GPU: it is not alone there."""
+
+CAUSE = re.compile(r"\b((?:\w+\.)*\w*(?:Error|Exception|Interrupt)): (\S.*)$")
+STAGES: Mapping[str, str] = {
+    "Starting to load model": "loading weights",
+    "Loading weights took": "weights loaded",
+    "torch.compile takes": "compiled",
+    "Cache the graph": "compiling",
+    "Graph capturing finished": "CUDA graphs captured",
+    "Capturing CUDA graph": "capturing CUDA graphs",
+    "KV cache size": "memory for the cache reserved",
+}
+"""Lines of vLLM's log that tell how far a start is."""
+
+
+class Log:
+    """vLLM's log, and all that its processes print: none of it belongs on our terminal."""
+
+    def __init__(self, path: str | None) -> None:
+        self._own = path is None
+        if path is None:
+            handle, path = tempfile.mkstemp(prefix="synth-vllm-", suffix=".log")
+            os.close(handle)
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="synth-vllm-"))
+        self.read_from = self.path.stat().st_size if self.path.exists() else 0
+
+    def configuration(self) -> Path:
+        """A file for `VLLM_LOGGING_CONFIG_PATH`."""
+        level = os.environ.get("VLLM_LOGGING_LEVEL", "INFO").upper()
+        handler = {"class": "logging.FileHandler", "filename": str(self.path), "formatter": "plain", "level": level}
+        told = {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"plain": {"format": "%(asctime)s %(process)d %(levelname)s %(message)s"}},
+            "handlers": {"file": handler},
+            "loggers": {"vllm": {"handlers": ["file"], "level": level, "propagate": False}},
+        }
+        path = self._folder / "logging.json"
+        path.write_text(json.dumps(told))
+        return path
+
+    def interpreter(self) -> Path:
+        """A Python whose output goes to the log."""
+        path = self._folder / "python"
+        path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@" >>{shlex.quote(str(self.path))} 2>&1\n')
+        path.chmod(0o700)
+        return path
+
+    def text(self) -> str:
+        """What was written since the start began, at most its last megabyte."""
+        with suppress(OSError), self.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(self.read_from, size - 2**20))
+            return file.read().decode("utf-8", "replace")
+        return ""
+
+    def drop(self) -> None:
+        """The folder of helpers goes, and the log where nobody asked for it."""
+        with suppress(OSError):
+            for path in self._folder.iterdir():
+                path.unlink()
+            self._folder.rmdir()
+            if self._own:
+                self.path.unlink()
+
+
+@contextmanager
+def quiet(log: Log) -> Iterator[None]:
+    """While vLLM starts its processes: what they print goes to the log, and they inherit a fitting environment.
+
+    What the user has set already stays.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("VLLM_LOGGING_CONFIG_PATH", str(log.configuration()))
+    before = multiprocessing.spawn.get_executable()
+    multiprocessing.spawn.set_executable(str(log.interpreter()))
+    try:
+        yield
+    finally:
+        multiprocessing.spawn.set_executable(before)
+
+
+def engine_args(settings: ModelSettings) -> Any:
+    """`AsyncEngineArgs`. Imports vLLM, which takes seconds.
+
+    Raises MissingExtra without vLLM, SetupError for an argument that it does not have.
+    """
+    try:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+    except ModuleNotFoundError as error:
+        if error.name == "vllm":
+            raise MissingExtra("vllm", "engine: vllm", INSTALL) from None
+        raise SetupError(f"vLLM cannot be imported: {error}", hint=f"install it anew: {INSTALL}") from None
+    except (ImportError, OSError) as error:
+        raise SetupError(f"vLLM cannot be imported: {error}", hint=f"install it anew: {INSTALL}") from None
+    known = set(AsyncEngineArgs.__dataclass_fields__)
+    for name in settings.args:
+        if name not in known:
+            near = get_close_matches(name.replace("-", "_"), known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else "names are those of vLLM's AsyncEngineArgs"
+            raise SetupError(f"engine_args: vLLM has no argument '{name}'", hint=hint)
+    return AsyncEngineArgs(**{**_defaults(settings), **_lora(settings), **settings.args, "model": settings.model})
+
+
+def _defaults(settings: ModelSettings) -> dict[str, Any]:
+    """What we ask for where the spec says nothing."""
+    from vllm.platforms import current_platform
+
+    args: dict[str, Any] = {"use_tqdm_on_load": False, "disable_log_stats": True}
+    if not current_platform.is_cpu():
+        return args | {"gpu_memory_utilization": 0.9}
+    # with chunks, requests that have seeds end the engine there ("CPU Generator does not use offset")
+    args["enable_chunked_prefill"] = False
+    if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+        args["gpu_memory_utilization"] = CPU_MEMORY
+    return args
+
+
+def _lora(settings: ModelSettings) -> dict[str, Any]:
+    if settings.lora_path is None:
+        return {}
+    path = Path(settings.lora_path) / "adapter_config.json"
+    try:
+        rank = int(json.loads(path.read_text())["r"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(f"lora_path: {path} cannot be read: {error}") from None
+    ranks = (8, 16, 32, 64, 128, 256, 320, 512)
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": next((one for one in ranks if one >= rank), rank)}
+
+
+def refusal(error: Exception, log: Log) -> SetupError:
+    """Why the engine did not start. Its processes write the cause to the log, and we are told only that they ended."""
+    causes = [found for line in log.text().splitlines() if (found := CAUSE.search(line)) is not None]
+    told = str(error).strip() or type(error).__name__
+    if "initialization failed" in told.lower() and causes:
+        told = causes[-1][2]
+    told = " ".join(told.split())
+    if len(told) > 600:
+        told = told[:600] + "…"
+    return SetupError(f"vLLM could not start: {told}", hint=_advice(told, log))
+
+
+def _advice(told: str, log: Log) -> str:
+    low = told.lower()
+    if "memory" in low and ("utilization" in low or "out of memory" in low or "cache" in low):
+        return f"lower max_model_length or gpu_memory_utilization, or give it more GPUs; the whole log: {log.path}"
+    if "max_model_len" in low or "maximum model length" in low:
+        return f"lower max_model_length; the whole log: {log.path}"
+    if ("not a valid" in low and "hugging" in low) or "repo id" in low or "repository" in low:
+        return "give a model's name on the Hugging Face hub, or a folder; a gated model needs HF_TOKEN"
+    return f"the whole log: {log.path}"
+
+
+def stage(line: str) -> str | None:
+    """What a line of the log says about how far the start is."""
+    return next((told for sign, told in STAGES.items() if sign in line), None)

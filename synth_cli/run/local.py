@@ -1,0 +1,171 @@
+"""Whether a step whose workers run here, or on Ray, can be run at all, and what it would take; nothing is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synth_cli.compile.plan import Voice
+from synth_cli.core.checkpoint import context_of, dtype_of
+from synth_cli.core.machine import Gpu, Machine, Obstacle, Wanted, obstacles
+from synth_cli.engines.vllm.settings import INSTALL
+from synth_cli.errors import MissingExtra, SetupError
+from synth_cli.run.hardware import machine, model_config
+from synth_cli.spec.backend import BackendParams
+
+INSTALLS = {"vllm": INSTALL, "ray": "pip install 'synth-cli[ray]'"}
+LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+OWN_CONFIG = frozenset({"hf_overrides", "rope_scaling", "rope_parameters", "hf_config_path", "config_format"})
+"""Engine arguments after which the model's own config does not say how long its context is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """What runs a step's model. None: not known before it is loaded."""
+
+    model: str
+    dtype: str | None
+    context: int | None
+    """Tokens of a prompt and its answer together."""
+    workers: int
+    tensor_parallel: int
+    pipeline_parallel: int
+    gpus: int | None
+    """GPUs that all workers take; None on a machine whose vLLM runs on something else."""
+    gpus_here: tuple[str, ...]
+    cluster: str | None
+    """The address of the Ray cluster that they run on."""
+    on_ray: bool
+    at_once: int | None
+    """Most requests in one worker."""
+    vllm: str | None
+    obstacles: tuple[str, ...]
+    """What keeps it from running here."""
+
+
+def wanted_of(voice: Voice) -> Wanted | None:
+    """What a step asks of machines; None where it only asks a provider."""
+    settings, spread = voice.settings, voice.settings.distributed
+    if voice.engine != "vllm":
+        return None if spread is None else Wanted(vllm=False, ray=True, workers=spread.workers, cluster=spread.address)
+    args = settings.engine_args or {}
+    told = spread is not None and "gpus_per_worker" in spread.model_fields_set
+    return Wanted(
+        tensor_parallel=_size(args, "tensor_parallel_size") or settings.tensor_parallel_size,
+        pipeline_parallel=_size(args, "pipeline_parallel_size") or 1,
+        workers=settings.data_parallel_size if spread is None else spread.workers,
+        gpus_per_worker=spread.gpus_per_worker if spread is not None and told else None,
+        ray=spread is not None or settings.data_parallel_size > 1,
+        cluster=spread.address if spread is not None and spread.address != "local" else None,
+        memory_share=None if "kv_cache_memory_bytes" in args else _share(args, settings),
+    )
+
+
+def ready(name: str, voice: Voice, environ: Mapping[str, str]) -> None:
+    """Finds what is in the way before anything is loaded or written. Raises MissingExtra or SetupError."""
+    wanted = wanted_of(voice)
+    if wanted is None:
+        return
+    found = list(obstacles(wanted, machine(environ)))
+    for obstacle in found:
+        if obstacle.package:
+            raise MissingExtra(obstacle.package, _needs(name, voice, obstacle.package), INSTALLS[obstacle.package])
+    if found:
+        raise SetupError("; ".join(each.message for each in found), hint="; ".join(each.hint for each in found))
+
+
+def workers_of(name: str, voice: Voice, folder: Path, environ: Mapping[str, str]) -> Workers | None:
+    """What a run would start for the step, and what keeps it from that here; None where it starts nothing."""
+    wanted = wanted_of(voice)
+    if wanted is None or not wanted.vllm:
+        return None
+    return described(name, voice, wanted, machine(environ), model_config(voice.terms.model, folder, environ) or {})
+
+
+def described(name: str, voice: Voice, wanted: Wanted, here: Machine, config: Mapping[str, Any]) -> Workers:
+    """The same, given the machine and the model's own config."""
+    settings = voice.settings
+    args = settings.engine_args or {}
+    asked = args.get("dtype", settings.dtype)
+    context = _size(args, "max_model_len") or settings.max_model_length or context_of(config)
+    return Workers(
+        model=voice.terms.model,
+        dtype=asked if isinstance(asked, str) and asked != "auto" else dtype_of(config),
+        context=context,
+        workers=wanted.workers,
+        tensor_parallel=wanted.tensor_parallel,
+        pipeline_parallel=wanted.pipeline_parallel,
+        gpus=wanted.gpus if here.build in ("cuda", "rocm") or wanted.cluster is not None else None,
+        gpus_here=tuple(_shown(gpu) for gpu in here.gpus),
+        cluster=wanted.cluster,
+        on_ray=wanted.ray,
+        at_once=_size(args, "max_num_seqs") or settings.batch_size,
+        vllm=here.vllm,
+        obstacles=tuple(_said(name, voice, obstacle) for obstacle in obstacles(wanted, here)),
+    )
+
+
+def lines(workers: Workers) -> Iterator[tuple[str, str]]:
+    """(label, text) of each line for people."""
+    parts = [f"dtype {workers.dtype}" if workers.dtype else "dtype as the model was saved"]
+    parts.append(f"context {workers.context:,} tokens" if workers.context else "context the model's own")
+    if workers.at_once:
+        parts.append(f"at most {workers.at_once:,} requests at once")
+    yield "model", ", ".join(parts)
+    spread = [f"{workers.workers} worker{'s' * (workers.workers > 1)}"]
+    if workers.tensor_parallel > 1 or workers.gpus:
+        spread.append(f"tensor parallel {workers.tensor_parallel}")
+    if workers.pipeline_parallel > 1:
+        spread.append(f"pipeline parallel {workers.pipeline_parallel}")
+    if workers.gpus is not None:
+        spread.append(f"{workers.gpus} GPU{'s' * (workers.gpus != 1)}")
+    elif workers.vllm is not None:
+        spread.append("no GPU")
+    if workers.on_ray:
+        spread.append("on Ray" + (f" at {workers.cluster}" if workers.cluster else ""))
+    yield "workers", ", ".join(spread)
+    if workers.cluster is None:
+        gpus = [f"{workers.gpus_here.count(gpu)} x {gpu}" for gpu in dict.fromkeys(workers.gpus_here)]
+        version = f"vLLM {workers.vllm}" if workers.vllm else "vLLM is not installed"
+        yield "here", ", ".join([version, *gpus])
+    for obstacle in workers.obstacles:
+        yield "cannot run", obstacle
+
+
+def longest_context(model: str, settings: BackendParams, folder: Path, environ: Mapping[str, str]) -> int | None:
+    """The most tokens that `max_model_length` may be; None where that is not known, or the user will have more."""
+    args = settings.engine_args or {}
+    if environ.get(LONGER, "0") not in ("", "0") or OWN_CONFIG & args.keys():
+        return None
+    config = model_config(model, folder, environ, str(args.get("revision") or "main"))
+    return None if config is None else context_of(config)
+
+
+def _size(args: Mapping[str, Any], name: str) -> int | None:
+    """An engine argument that is a count: engine arguments win over the language's own."""
+    value = args.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _share(args: Mapping[str, Any], settings: BackendParams) -> float:
+    value = args.get("gpu_memory_utilization", settings.gpu_memory_utilization)
+    return float(value) if isinstance(value, int | float) else float(settings.gpu_memory_utilization)
+
+
+def _needs(name: str, voice: Voice, package: str) -> str:
+    if package == "ray":
+        given = "distributed" if voice.settings.distributed is not None else "data_parallel_size"
+        return f"step '{name}': backend_params.{given}"
+    return f"step '{name}': engine: vllm"
+
+
+def _said(name: str, voice: Voice, obstacle: Obstacle) -> str:
+    if obstacle.package:
+        return f"{obstacle.message}; run: {INSTALLS[obstacle.package]}"
+    return f"{obstacle.message}; {obstacle.hint}"
+
+
+def _shown(gpu: Gpu) -> str:
+    return f"{gpu.name or 'GPU'} ({gpu.memory / (1 << 30):.0f} GiB)" if gpu.memory else gpu.name or "GPU"

@@ -1,0 +1,19 @@
+"""Versions of what may matter when a result is to be explained later."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+LIBRARIES = ("aiohttp", "jinja2", "litellm", "orjson", "pydantic")
+
+
+def versions() -> dict[str, str]:
+    """Python's, synth's and the libraries'."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in ("synth-cli", *LIBRARIES):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,187 @@
+"""`validate` and models that run on this machine: found without vLLM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synth_cli.compile.local import written_as_path
+from synth_cli.compile.plan import plan
+from synth_cli.providers.resolve import provider_of
+from synth_cli.run.prepare import problems_of
+from synth_cli.spec.load import load
+
+BEST_OF = "vLLM has no sampling parameter 'best_of'; vLLM has none any more; ask for more `samples` and keep the best"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "job.yaml"
+    path.write_text(text)
+    return path
+
+
+def found(folder: Path, text: str) -> list[str]:
+    path = write(folder, text)
+    problems = problems_of(path, sets=(), profile=None, environ={})
+    return [str(problem).removeprefix(f"{path}:").replace(str(folder), "HERE") for problem in problems]
+
+
+def model_in(folder: Path, **files: Mapping[str, Any]) -> None:
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def test_sampling_parameters_that_vllm_lacks(tmp_path: Path) -> None:
+    """Each where it is written, with the right name; what the loader has said is not said again."""
+    text = """\
+model: org/model
+engine: vllm
+prompt: hi
+generation_params:
+  temprature: 1
+  best_of: 2
+  top_k: 5
+  response_format: json
+"""
+    assert found(tmp_path, text) == [
+        "5:3: unknown key 'temprature'; did you mean 'temperature'?",
+        f"6:3: {BEST_OF}",
+        "8:3: 'response_format' is not a sampling parameter here; write 'response.schema'",
+    ]
+
+
+def test_a_server_decides_itself_what_it_takes(tmp_path: Path) -> None:
+    """With a `base_url` the model is asked online: its parameters, name and files are not looked at."""
+    text = """\
+model: {name: ./none, backend: vllm, base_url: "http://localhost:8000/v1"}
+prompt: hi
+generation_params: {best_of: 2}
+"""
+    assert found(tmp_path, text) == []
+
+
+def test_parameters_of_a_named_model_are_found_where_it_is_named(tmp_path: Path) -> None:
+    """Also when a pool, or a fallback, refers to it."""
+    text = """\
+models:
+  tiny: {name: org/tiny, engine: vllm, generation_params: {best_of: 3}}
+model: [tiny, simulator]
+fallback: [{name: org/other, engine: vllm, generation_params: {echo: true}}]
+prompt: hi
+"""
+    assert found(tmp_path, text) == [
+        f"2:60: {BEST_OF}",
+        "4:64: vLLM has no sampling parameter 'echo'; the prompt is in `reply.messages`",
+    ]
+
+
+def test_length_in_two_places_must_agree(tmp_path: Path) -> None:
+    """Under whatever name the second place has it."""
+    text = """\
+model: org/model
+engine: vllm
+prompt: hi
+backend_params: {max_tokens: 5, min_tokens: 2}
+generation_params: {NAME: 6, min_tokens: 2}
+"""
+    assert found(tmp_path, text.replace("NAME", "max_tokens")) == [
+        "4:30: max_tokens is 5 here and 6 in generation_params"
+    ]
+    assert found(tmp_path, text.replace("NAME", "max_completion_tokens")) == [
+        "5:21: 'max_completion_tokens' and 'max_tokens' are the same parameter with different values"
+    ]
+    assert found(tmp_path, text.replace("NAME: 6", "max_tokens: 5")) == []
+
+
+def test_files_that_are_missing(tmp_path: Path) -> None:
+    """The model's folder, the adapter's, the template's; a name of the hub is no folder."""
+    model_in(tmp_path / "empty")
+    text = """\
+model: MODEL
+engine: vllm
+prompt: hi
+backend_params:
+  lora_path: adapter
+  chat_template: chat.jinja
+"""
+    adapter = "5:14: there is no LoRA adapter in adapter; give the folder that has its adapter_config.json"
+    template = "6:18: there is no file chat.jinja; give a Jinja file, relative to HERE, or the template itself"
+    rest = [f"{adapter}, relative to HERE", template]
+    assert found(tmp_path, text.replace("MODEL", "./none")) == [
+        "1:8: there is no model in ./none; paths are relative to HERE; a hub's model is owner/name",
+        *rest,
+    ]
+    assert found(tmp_path, text.replace("MODEL", "empty")) == [
+        "1:8: the folder empty holds no model: it has no config.json; give the folder that a model was saved in",
+        *rest,
+    ]
+    assert found(tmp_path, text.replace("MODEL", "org/model")) == rest
+
+
+def test_files_that_are_there(tmp_path: Path) -> None:
+    """Relative to the spec's folder; a template may also be written in the spec."""
+    model_in(tmp_path / "models" / "tiny", config={})
+    model_in(tmp_path / "adapter", adapter_config={})
+    (tmp_path / "chat.jinja").write_text("{{ messages }}")
+    text = """\
+model: ./models/tiny
+engine: vllm
+prompt: hi
+backend_params: {lora_path: adapter, chat_template: TEMPLATE}
+"""
+    assert found(tmp_path, text.replace("TEMPLATE", "chat.jinja")) == []
+    assert found(tmp_path, text.replace("TEMPLATE", "'{{ messages[0].content }}'")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "is_path"),
+    [("tiny", False), ("org/tiny", False), ("./tiny", True), ("/models/tiny", True), ("~/tiny", True), ("a/b/c", True)],
+)
+def test_what_can_only_be_a_path(name: str, is_path: bool) -> None:
+    """A hub's name has one slash at most."""
+    assert written_as_path(name) == is_path
+
+
+def test_length_from_either_place_is_asked_for(tmp_path: Path) -> None:
+    """`backend_params.max_tokens` is the generation parameter of that name."""
+    text = "model: org/model\nengine: vllm\nprompt: hi\nbackend_params: {max_tokens: 5}\n"
+    made = plan(load(write(tmp_path, text + "generation_params: {min_tokens: 2}\n"), environ={}), provider_of)
+    assert made.steps[0].terms.params == {"max_tokens": 5, "min_tokens": 2}
+
+
+def test_context_above_the_models_own(tmp_path: Path) -> None:
+    """As its folder says, or what was downloaded of it before; nothing is fetched."""
+    model_in(tmp_path / "tiny", config={"max_position_embeddings": 4096})
+    text = "model: MODEL\nengine: vllm\nprompt: hi\nbackend_params: {max_model_length: 4097}\n"
+    said = "4:36: max_model_length is 4,097, and this model takes 4,096 tokens; write 4096, or leave it out"
+    assert found(tmp_path, text.replace("MODEL", "./tiny")) == [said]
+    assert found(tmp_path, text.replace("MODEL", "./tiny").replace("4097", "4096")) == []
+    assert found(tmp_path, text.replace("MODEL", "org/tiny")) == []
+
+    snapshots = tmp_path / "home" / "hub" / "models--org--tiny" / "snapshots"
+    model_in(snapshots / "c0ffee", config={"max_position_embeddings": 4096})
+    (snapshots.parent / "refs").mkdir()
+    (snapshots.parent / "refs" / "main").write_text("c0ffee")
+    path = write(tmp_path, text.replace("MODEL", "org/tiny"))
+    environ = {"HF_HOME": str(tmp_path / "home")}
+    problems = problems_of(path, sets=(), profile=None, environ=environ)
+    assert [str(problem).removeprefix(f"{path}:") for problem in problems] == [said]
+    longer = environ | {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
+    assert list(problems_of(path, sets=(), profile=None, environ=longer)) == []
+
+
+def test_a_config_that_the_user_overrides_says_nothing(tmp_path: Path) -> None:
+    """A RoPE scaling of one's own makes a longer context."""
+    model_in(tmp_path / "tiny", config={"max_position_embeddings": 4096})
+    text = """\
+model: ./tiny
+engine: vllm
+prompt: hi
+backend_params: {max_model_length: 8192, engine_args: {hf_overrides: {rope_scaling: {factor: 2}}}}
+"""
+    assert found(tmp_path, text) == []
