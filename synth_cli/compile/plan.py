@@ -13,7 +13,7 @@ from synth_cli.core.request import Constraint, Terms
 from synth_cli.spec.addresses import is_url
 from synth_cli.spec.backend import BackendParams
 from synth_cli.spec.load import Loaded
-from synth_cli.spec.model import Input, Model, ModelRef, Response, Step
+from synth_cli.spec.model import SOURCES, Input, Model, ModelRef, Response, Step
 from synth_cli.spec.schema import schema_of
 from synth_cli.template import Templates
 
@@ -24,6 +24,8 @@ class ProviderOf(Protocol):
     def __call__(self, model: str, backend: str | None, *, base_url: str | None = None) -> tuple[str, str]: ...
 
 
+CANDIDATES = 10
+"""Inputs drawn for each row wanted, where neither the spec nor a source says where to end."""
 INPUT = "input"
 """What `from` calls the rows of the input."""
 
@@ -134,18 +136,35 @@ def plan(loaded: Loaded, provider_of: ProviderOf, *, simulate: bool = False) -> 
         for position, step in enumerate(spec.resolved())
     )
     paths = spec.output.path if spec.output.path is not None else f"{loaded.name}.jsonl"
+    target = _target(loaded)
     return Plan(
         name=loaded.name,
         seed=spec.seed,
         loaded=loaded,
-        source=spec.input,
+        source=_source(spec.input, target),
         steps=steps,
         outputs=tuple(absolute(path, loaded.folder) for path in ([paths] if isinstance(paths, str) else paths)),
         acceptance=_acceptance(loaded, steps),
         limits=_limits(loaded),
         templates=Templates(vars=spec.vars, seed=spec.seed, step="input"),
-        target=None if spec.target_rows is None else Target(spec.target_rows.rows, spec.target_rows.max_candidates),
+        target=target,
     )
+
+
+def _target(loaded: Loaded) -> Target | None:
+    """Where there is no source to end, the candidates are bounded all the same."""
+    wanted, source = loaded.spec.target_rows, loaded.spec.input
+    if wanted is None:
+        return None
+    endless = source is None or all(getattr(source, key) is None for key in SOURCES)
+    return Target(wanted.rows, wanted.max_candidates or (CANDIDATES * wanted.rows if endless else None))
+
+
+def _source(source: Input | None, target: Target | None) -> Input | None:
+    """Without a source, `target_rows` stands in the place of `count`."""
+    if target is None or (source is not None and any(getattr(source, key) is not None for key in SOURCES)):
+        return source
+    return (source or Input()).model_copy(update={"count": target.candidates})
 
 
 def absolute(path: str, folder: Path) -> str:

@@ -14,10 +14,12 @@ from synth_cli.core.ports import Progress
 from synth_cli.core.shift import Ending, Shift, total
 from synth_cli.engines.recording import GroupRecord
 from synth_cli.errors import Interrupted
+from synth_cli.outputs.formats import Formatter
 from synth_cli.report.live import Display
 from synth_cli.run.again import again
 from synth_cli.run.batch import Offices
 from synth_cli.run.desk import Asked, Desk
+from synth_cli.run.finish import came_through
 from synth_cli.run.flow import Flow, Passed
 from synth_cli.run.halt import Halt
 from synth_cli.run.lanes import Engines, Lane
@@ -88,7 +90,7 @@ class Asking:
         """Until nothing is left or something ends it."""
         self._desk.halt.stop = self._stop
         async with self._desk.watched(self._progress):
-            ending = await self._passes()
+            ending = await self._all()
         tally = total((*(work.tally for lane in self._lanes for work in lane.works), *self._offices.tallies()))
         limits = next((lane.engine.limits for lane in self._lanes if lane.engine is not None), None)
         passed = self._passed
@@ -106,6 +108,24 @@ class Asking:
         self._stopped.set()
         if self._shift is not None:
             self._shift.end(Ending("stopped"))
+
+    async def _all(self) -> Ending | None:
+        """Everything; with `target_rows` the first of the input's rows, and more as long as too few came through."""
+        plan, chain = self._desk.running.plan, self._desk.wired.chain
+        target = plan.target
+        if target is None:
+            return await self._passes()
+        most = target.candidates
+        chain.bound.rows = target.rows if most is None else min(target.rows, most)
+        while True:
+            ending = await self._passes()
+            read, made = came_through(chain, Formatter(plan.loaded.spec.output))
+            bound = chain.bound.rows
+            if ending is not None or made >= target.rows or read < bound or bound == most:
+                return ending
+            # no more than may all be needed
+            wanted = bound + target.rows - made
+            chain.bound.rows = wanted if most is None else min(wanted, most)
 
     async def _passes(self) -> Ending | None:
         phases = phases_of(self._lanes)

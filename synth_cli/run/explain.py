@@ -198,6 +198,8 @@ def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> O
     plan = prepare(path, options, environ)
     with known(plan, options) as (ledger, epoch), scratch(plan) as worksheet:
         chain = chain_of(plan, options, ledger, worksheet, epoch=epoch, rows=lambda tally: input_rows(plan, tally))
+        if plan.target is not None:
+            chain.bound.rows = plan.target.rows
         counting = Counting(chain)
         for _ in chain.first(counting).rows():
             pass
@@ -328,6 +330,9 @@ def _notes(
 ) -> Iterator[str]:
     if volatile(plan.source):
         yield "the source may change: a run may read other rows"
+    if plan.target is not None:
+        most = "as many as there are" if plan.target.candidates is None else f"at most {plan.target.candidates:,}"
+        yield f"inputs are drawn until {plan.target.rows:,} rows came through, {most}; the first are counted here"
     if count.failed:
         yield "what failed before for good is asked again only with --retry-failed"
     if any(step.coming.high for step in steps):

@@ -85,6 +85,36 @@ class Marks:
         return place < len(self._bits) and bool(self._bits[place] >> bit & 1)
 
 
+class Passing:
+    """A `Visitor` that lets through what is answered."""
+
+    asking = False
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def read(self, rows: Sequence[Row]) -> None:
+        self.rows += len(rows)
+
+    def gap(self, stage: WholeStage) -> bool:
+        return True
+
+    def each(self, stage: EachStage, row: Row, finished: Finished) -> None:
+        self.note(row, finished)
+
+    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
+        """What is left out has not failed."""
+
+    def model(self, stage: ModelStage, seen: Seen) -> Finished | None:
+        samples = [one if isinstance(one, Sampled) else unasked(one, place) for place, one in enumerate(seen.samples)]
+        finished = stage.shaper.finish(seen.row, samples)
+        self.note(seen.row, finished)
+        return finished
+
+    def note(self, row: Row, finished: Finished) -> None:
+        """What a row became in one step."""
+
+
 class Writing:
     """A `Visitor` that counts, and notes failures in failed.jsonl.
 
@@ -147,8 +177,11 @@ class Writing:
         step.filtered += left_out
         self.counts.filtered += left_out
 
-    def formatted(self, rows: Sequence[Row], formatter: Formatter) -> list[tuple[int, Mapping[str, Any]]]:
-        """Rows that came out of the last step, each with its index, in the shape that is written."""
+    def formatted(
+        self, rows: Sequence[Row], formatter: Formatter, most: int | None = None
+    ) -> list[tuple[int, Mapping[str, Any]]]:
+        """Rows that came out of the last step, each with its index, in the shape that is written; at most so many in
+        all."""
         made: list[tuple[int, Mapping[str, Any]]] = []
         for row in rows:
             shaped = formatter.shape(row.values)
@@ -156,6 +189,7 @@ class Writing:
                 self.counts.drops.add(shaped.reason, row.index)
             else:
                 made.append((row.index, shaped))
+        made = made if most is None else made[: most - self.counts.rows_out]
         self.counts.rows_out += len(made)
         return made
 
@@ -265,14 +299,22 @@ def note_failures(chain: Chain, ledger: SqliteLedger, started: float, failed: Pa
     return Counts(failed=counts.failed, causes=counts.causes)
 
 
+def came_through(chain: Chain, formatter: Formatter) -> tuple[int, int]:
+    """Rows of the input that were read, and rows of the output that can be made of them."""
+    gathering, made = Passing(), 0
+    for chunk in chain.again(gathering).rows():
+        made += sum(not isinstance(formatter.shape(row.values), Dropped) for row in chunk)
+    return gathering.rows, made
+
+
 def write(chain: Chain, running: Running, sinks: Sequence[Sink], formatter: Formatter) -> Counts:
     """Writes the candidates' rows, in their format, and failed.jsonl; memory stays flat."""
-    failed, options = running.folder.failed_path, running.options
+    failed, options, target = running.folder.failed_path, running.options, running.plan.target
     with failed.open("wb") as failures:
         visitor = Writing(failures, running.ledger, running.started)
         for chunk in chain.again(visitor).rows():
             wanted = [row for row in chunk if options.part is None or row.index in options.part]
-            made = visitor.formatted(wanted, formatter)
+            made = visitor.formatted(wanted, formatter, None if target is None else target.rows)
             rows: list[Mapping[str, Any]] = []
             for index, values in made:
                 rows += [values] if options.shard is None else options.shard.marked(index, [values])

@@ -46,6 +46,13 @@ class Visitor(Protocol):
         """Rows are missing before a step that needs all; whether it goes on without them."""
 
 
+@dataclass(slots=True)
+class Bound:
+    """How many rows of the input are read; None: all."""
+
+    rows: int | None = None
+
+
 @dataclass(frozen=True)
 class Chain:
     """The steps that lead to the output, joined. `source` reads the input from its beginning, given a name for what it
@@ -56,6 +63,7 @@ class Chain:
     source: Callable[[str], Iterator[Row]]
     worksheet: Worksheet
     scratch: Path
+    bound: Bound = field(default_factory=Bound)
     passes: Counter[str] = field(default_factory=Counter)
 
     def readers(self, name: str) -> list[Stage]:
@@ -118,7 +126,7 @@ class Passage:
         if self._again and keep:
             rows = (row for row, _, _ in worksheet.rows(key))
         else:
-            rows = self._chain.source(f"{self._prefix}{key}")
+            rows = islice(self._chain.source(f"{self._prefix}{key}"), self._chain.bound.rows)
         while chunk := list(islice(rows, CHUNK)):
             if keep:
                 self._count(reader, chunk)

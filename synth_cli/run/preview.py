@@ -25,7 +25,7 @@ from synth_cli.report.live import Quiet
 from synth_cli.run.again import again
 from synth_cli.run.asking import ask
 from synth_cli.run.explain import known, scratch
-from synth_cli.run.finish import unasked
+from synth_cli.run.finish import Passing
 from synth_cli.run.job import closing, code_of, ended_by
 from synth_cli.run.opening import opened
 from synth_cli.run.options import RunOptions
@@ -137,33 +137,14 @@ class Showing:
         return stage.shaper.finish(seen.row, samples)
 
 
-class Gathering:
-    """A `Visitor` that keeps what failed, by the row's index."""
-
-    asking = False
+class Gathering(Passing):
+    """Keeps what failed, by the row's index."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.failures: dict[int, list[str]] = {}
 
-    def read(self, rows: Sequence[Row]) -> None:
-        """Rows are told by what became of them."""
-
-    def gap(self, stage: WholeStage) -> bool:
-        return True
-
-    def each(self, stage: EachStage, row: Row, finished: Finished) -> None:
-        self._note(row, finished)
-
-    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
-        """What is left out has not failed."""
-
-    def model(self, stage: ModelStage, seen: Seen) -> Finished | None:
-        samples = [one if isinstance(one, Sampled) else unasked(one, place) for place, one in enumerate(seen.samples)]
-        finished = stage.shaper.finish(seen.row, samples)
-        self._note(seen.row, finished)
-        return finished
-
-    def _note(self, row: Row, finished: Finished) -> None:
+    def note(self, row: Row, finished: Finished) -> None:
         self.failures.setdefault(row.index, []).extend(str(cause) for _, cause in finished.failures)
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from synth_cli.compile.plan import Acceptance, Plan
+from synth_cli.compile.plan import Acceptance, Plan, Target
 from synth_cli.core.events import Published
 from synth_cli.errors import BelowFloor, SynthError
 from synth_cli.outputs.formats import Formatter
@@ -48,11 +48,11 @@ def finish(wired: Wired, running: Running) -> Verdict:
             discarding.callback(one.discard)
         counts = write(wired.chain, running, sinks, Formatter(output))
         if counts.rows_in and not counts.succeeded:
-            return Verdict(counts, error=below(counts, plan.acceptance))
+            return Verdict(counts, error=below(counts, plan.acceptance, plan.target))
         if counts.drops.total and not counts.rows_out:
             return Verdict(counts, error=shapeless(counts, output.format))
         candidates = [one.close() for one in sinks]
-    error = below(counts, plan.acceptance)
+    error = below(counts, plan.acceptance, plan.target)
     kept = tuple(candidate.path for candidate in candidates)
     if error is not None and plan.acceptance.floor:
         return Verdict(counts, kept=kept, error=error)
@@ -66,10 +66,18 @@ def finish(wired: Wired, running: Running) -> Verdict:
     return Verdict(counts, published=plan.outputs, error=error, notes=card.notes)
 
 
-def below(counts: Counts, acceptance: Acceptance) -> BelowFloor | None:
-    """Why the rows are less than what was asked for, or None."""
+def below(counts: Counts, acceptance: Acceptance, target: Target | None = None) -> BelowFloor | None:
+    """Why the rows are less than what was asked for, or None. A candidate that failed is no failure of the target."""
     hint = "each one's row, messages and errors are in failed.jsonl of the run's folder"
+    if target is not None and counts.rows_out < target.rows:
+        return BelowFloor(
+            f"{counts.rows_out:,} rows came through of the {target.rows:,} that target_rows asks for, "
+            f"from {counts.rows_in:,} inputs",
+            hint="raise target_rows.max_candidates or give more input: what is answered stays answered",
+        )
     if not acceptance.floor:
+        if target is not None:
+            return None
         if not counts.failed:
             return None
         return BelowFloor(f"{counts.failed:,} of {counts.rows_in:,} rows failed", hint=hint)
