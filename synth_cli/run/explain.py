@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -20,6 +20,8 @@ from synth_cli.core.row import Context
 from synth_cli.core.state import NOTHING, Answered, Failed
 from synth_cli.report.words import usd
 from synth_cli.run.feed import Feed, Passed
+from synth_cli.run.local import Workers, workers_of
+from synth_cli.run.local import lines as lines_of
 from synth_cli.run.opening import epoch_of, state_of
 from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
@@ -109,6 +111,8 @@ class Outlook:
     outputs: tuple[str, ...]
     limits: Mapping[str, float | str | None]
     notes: tuple[str, ...] = ()
+    workers: Workers | None = None
+    """What would run the model, where that is not somebody else's server."""
 
 
 def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> Outlook:
@@ -135,7 +139,8 @@ def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> O
                 count.bytes += request.input_bytes
                 count.largest = max(count.largest, request.input_bytes)
         traffic = ledger.traffic()
-    return _outlook(plan, options, feed.passed, count, traffic)
+    workers = None if simulated(step, options) else workers_of(step, plan.folder, environ)
+    return replace(_outlook(plan, options, feed.passed, count, traffic), workers=workers)
 
 
 def _outlook(plan: Plan, options: RunOptions, passed: Passed, count: Counted, traffic: Traffic) -> Outlook:
@@ -162,7 +167,7 @@ def _outlook(plan: Plan, options: RunOptions, passed: Passed, count: Counted, tr
         output_tokens=leaving,
         cost=_estimate(entering, leaving, paid),
         elsewhere=Elsewhere(other, _estimate(entering, leaving, price_in(step, other, options)), TIMES[other])
-        if count.new and available(step, other)
+        if count.new and step.engine != "vllm" and available(step, other)
         else None,
         basis=basis,
         outputs=plan.outputs,
@@ -263,6 +268,7 @@ def as_text(outlook: Outlook) -> str:
         f"tokens      in {_span(outlook.input_tokens)}, out {_span(outlook.output_tokens)} ({outlook.basis})",
         f"cost        {_money(outlook.cost)}",
         *_compared(outlook),
+        *(f"{label:<12}{text}" for label, text in (lines_of(outlook.workers) if outlook.workers else ())),
         f"limits      {_limits(outlook.limits)}",
         f"output      {', '.join(outlook.outputs)}",
         *(f"note        {note}" for note in outlook.notes),

@@ -11,10 +11,12 @@ from typing import Any
 
 import orjson
 
+from synth_cli.compile.plan import StepPlan
 from synth_cli.compile.requests import Drafter
 from synth_cli.core.reply import Fault
 from synth_cli.core.request import Request
 from synth_cli.core.row import Row
+from synth_cli.engines.vllm.params import ParamError
 from synth_cli.errors import AuthError, SynthError, UsageError
 from synth_cli.providers.batches import batch_client
 from synth_cli.providers.clients import body
@@ -26,6 +28,7 @@ from synth_cli.run.asking import ask
 from synth_cli.run.explain import known, scratch
 from synth_cli.run.feed import Feed
 from synth_cli.run.job import closing, code_of, ended_by
+from synth_cli.run.local import call
 from synth_cli.run.opening import opened
 from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
@@ -69,12 +72,7 @@ def look(
 def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[Look]:
     plan = prepare(path, options, environ)
     step = plan.steps[0]
-    url = "http://127.0.0.1/v1" if simulated(step, options) else None
-    try:
-        place = endpoint(step, environ, url)
-    except AuthError:
-        # what would be sent can be shown without the key that sends it
-        place = endpoint(replace(step, settings=step.settings.model_copy(update={"api_key": NO_KEY})), environ)
+    shown = _shown(step, options, environ)
     with known(plan, options) as (ledger, epoch), scratch(plan) as worksheet:
         source = input_rows(plan, worksheet.tally)
         if options.only is not None:
@@ -83,12 +81,23 @@ def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[
         drafter, only = Drafter(step, plan.folder), options.part
         feed = Feed(step.name, source, drafter=drafter, worksheet=worksheet, ledger=ledger, policy=policy, only=only)
         requests = {row.index: request for request, row, sample, _ in feed.requests() if sample == 0}
-        shown = _line_of(place) if step.engine == "batch" else _body_of(place)
         return [_look(row, fault, requests.get(row.index), shown) for row, _, fault in worksheet.rows(step.name)]
 
 
 Shown = Callable[[Request], tuple[str, str, Mapping[str, Any]]]
 """How a request goes out, its address where it is posted by us, and as what."""
+
+
+def _shown(step: StepPlan, options: RunOptions, environ: Mapping[str, str]) -> Shown:
+    if step.engine == "vllm" and not simulated(step, options):
+        return lambda request: ("vLLM is called with:", "", call(request, step.step.samples))
+    url = "http://127.0.0.1/v1" if simulated(step, options) else None
+    try:
+        place = endpoint(step, environ, url)
+    except AuthError:
+        # what would be sent can be shown without the key that sends it
+        place = endpoint(replace(step, settings=step.settings.model_copy(update={"api_key": NO_KEY})), environ)
+    return _line_of(place) if step.engine == "batch" else _body_of(place)
 
 
 def _body_of(place: Endpoint) -> Shown:
@@ -112,7 +121,10 @@ def _line_of(place: Endpoint) -> Shown:
 def _look(row: Row, fault: Fault | None, request: Request | None, shown: Shown) -> Look:
     if request is None:
         return Look(row, fault="no request" if fault is None else str(fault))
-    way, url, sent = shown(request)
+    try:
+        way, url, sent = shown(request)
+    except ParamError as error:
+        return Look(row, fault=str(error))
     return Look(row, request.id.hex(), way, url, request.messages, request.prompt, sent)
 
 

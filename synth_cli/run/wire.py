@@ -28,6 +28,7 @@ from synth_cli.responses.parse import load_parse
 from synth_cli.responses.shape import Shaper
 from synth_cli.run.feed import Feed, Passed, Policy
 from synth_cli.run.finish import Second
+from synth_cli.run.local import ready
 from synth_cli.run.options import RunOptions
 from synth_cli.run.running import Running
 from synth_cli.stores.worksheet import Worksheet
@@ -87,11 +88,14 @@ def endpoint(plan: StepPlan, environ: Mapping[str, str], simulator_url: str | No
 
 
 def reachable(plan: Plan, options: RunOptions, environ: Mapping[str, str]) -> None:
-    """Finds a missing key before anything is opened or written."""
+    """Finds a missing key, package or GPU before anything is opened or written."""
     for step in plan.steps:
         if step.engine == "batch" and unsupported(step.terms.backend):
             raise UsageError(unsupported(step.terms.backend), hint="engine: online asks the same model")
-        if step.engine != "vllm" and not simulated(step, options):
+        if simulated(step, options):
+            continue
+        ready(step, environ)
+        if step.engine != "vllm":
             endpoint(step, environ)
 
 
