@@ -10,7 +10,7 @@ from synth_cli.compile.flow import INPUT, Columns, joined, sources_of
 from synth_cli.compile.inputs import known_columns
 from synth_cli.compile.names import Known, Texts
 from synth_cli.errors import Problem, SynthError
-from synth_cli.spec import formats
+from synth_cli.spec import formats, hub
 from synth_cli.spec.load import Loaded
 from synth_cli.spec.model import Input
 from synth_cli.template import Templates
@@ -35,6 +35,7 @@ def problems(loaded: Loaded, rooms: Rooms) -> Iterator[Problem]:
         latest = step.name
     final = flow[latest]
     yield from map(loaded.places.of, formats.problems(spec.output, None if final.some else final.every))
+    yield from map(loaded.places.of, hub.problems(spec.output.push))
 
 
 def _input(source: Input | None, texts: Texts) -> Generator[Problem, None, frozenset[str] | None]:
