@@ -217,9 +217,8 @@ def unsupported(loaded: Loaded) -> Iterator[Problem]:
 
 
 def _used(loaded: Loaded) -> Iterator[tuple[tuple[str, ...], str]]:
-    spec, output = loaded.spec, loaded.spec.output
+    spec = loaded.spec
     yield from (((key,), key) for key in ("models", "steps", "target_rows") if getattr(spec, key))
-    yield from ((("output", key), f"output.{key}") for key in ("push",) if getattr(output, key))
     if isinstance(spec.model, list):
         yield ("model",), "a list of models"
     step = spec.resolved()[0]
