@@ -158,7 +158,14 @@ def test_a_simulated_or_limited_run_pushes_nothing(tmp_path: Path, there: Hub, o
         path = write(tmp_path, pushing(server.url))
         called = synth("run", path, *option, env={"HF_ENDPOINT": there.url, "HF_HUB_OFFLINE": "1"})
     assert (called.code, there.calls) == (0, [])
-    assert "run is not pushed" in called.err
+    assert "is not pushed" in called.err
+
+
+def test_a_shard_pushes_nothing(tmp_path: Path, there: Hub) -> None:
+    """A part of a dataset is none; it needs no token either."""
+    with serving() as server:
+        called = synth("run", write(tmp_path, pushing(server.url)), "--shard", "1/2", env={"HF_HUB_OFFLINE": "1"})
+    assert (called.code, there.calls) == (0, [])
 
 
 def test_the_simulated_model_by_name_is_pushed_and_marked(tmp_path: Path, there: Hub) -> None:
