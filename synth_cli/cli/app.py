@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from synth_cli.cli import cancel, init, later, plan, preview, report, run, schema, serve, simulator, status, validate
+from synth_cli.cli import (
+    cancel,
+    init,
+    later,
+    merge,
+    plan,
+    preview,
+    report,
+    run,
+    schema,
+    serve,
+    simulator,
+    status,
+    validate,
+)
 from synth_cli.cli.boundary import guarded
 
 app = typer.Typer(
@@ -46,7 +60,7 @@ for command in (
     cancel.cancel,
     report.report,
     later.diff,
-    later.merge,
+    merge.merge,
     serve.serve,
     simulator.simulator,
 ):

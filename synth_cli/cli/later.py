@@ -20,11 +20,3 @@ def diff(
 ) -> int:
     """Compare two outputs (not yet)."""
     return _later(f"diff {a} {b}")
-
-
-def merge(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
-    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Outputs of sharded runs.")],
-) -> int:
-    """Join outputs of shards (not yet)."""
-    return _later(f"merge {out} {' '.join(map(str, parts))}")

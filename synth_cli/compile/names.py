@@ -48,6 +48,10 @@ class Known:
     """Columns that are made further down."""
     elsewhere: Mapping[str, str] | None = None
     """Names that are there under another one: {"title": "response.title"}."""
+    some: Mapping[str, tuple[str, ...]] | None = None
+    """A column that only some rows have → the steps whose rows lack it."""
+    asks: bool = True
+    """Whether there will be an answer at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,11 @@ class Texts:
 
     def _column(self, where: Where, name: str, known: Known, columns: frozenset[str]) -> Problem:
         hint = ""
+        if known.some and name in known.some:
+            lacking = " and ".join(f"'{step}'" for step in known.some[name])
+            message = f"the rows of {lacking} have no '{name}'"
+            hint = f"make it there too, or write row.get('{name}') or {name} | default('…')"
+            return self.loaded.places.problem(where, message, hint)
         if name in known.later:
             hint = "it is made further down; a column sees the earlier ones"
         elif name in (known.elsewhere or {}):
@@ -128,8 +137,14 @@ class Texts:
         return self.unknown(where, name, columns)
 
     def _too_early(self, where: Where, name: str, known: Known) -> Problem:
-        if name == "item" and "response" in known.after:
+        if name == "item" and ("response" in known.after or not known.asks):
             return self.loaded.places.problem(where, "'item' is there only with 'each'", "write each: …")
+        if not known.asks:
+            return self.loaded.places.problem(where, f"nothing provides '{name}'", "this step asks no model")
+        if "response" in known.after:
+            return self.loaded.places.problem(
+                where, f"'{name}' is not there yet", "use it in check, columns or keep_if"
+            )
         column = f"; the column is row['{name}']" if known.columns and name in known.columns else ""
         hint = f"use it in check, columns or keep_if{column}"
         return self.loaded.places.problem(where, f"'{name}' is not there before the answer", hint)

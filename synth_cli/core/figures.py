@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +11,9 @@ from math import ceil
 
 from synth_cli.core.events import Outcome, Replied
 from synth_cli.core.reply import FaultKind, Usage
+
+FIRST_TOKEN = b'"time_to_first_token":'
+NUMBER = re.compile(rb"\s*\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,8 @@ class Traffic:
     """Seconds since the epoch, when the first request was sent."""
     last: float | None = None
     """Seconds since the epoch, when the last outcome came."""
+    first_token: Latency | None = None
+    """From sending to the first token, of the replies that say it."""
 
     @property
     def requests(self) -> int:
@@ -58,6 +65,13 @@ class Traffic:
     def known_cost(self) -> float | None:
         """USD; None where replies came and no cost of any is known."""
         return None if self.unpriced and self.unpriced == self.replies else self.cost
+
+    @property
+    def output_rate(self) -> float | None:
+        """Output tokens per second, from the first request to the last outcome; None where no usage is known."""
+        if self.first is None or self.last is None or self.last <= self.first or self.unmetered == self.replies:
+            return None
+        return self.usage.output / (self.last - self.first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +107,19 @@ def latency_of(ordered: Iterable[float], count: int) -> Latency | None:
             if position == wanted[-1]:
                 break
     return Latency(*(found[position] for position in wanted))
+
+
+def first_tokens(bodies: Iterable[bytes]) -> Latency | None:
+    """The percentiles of what bodies say at their end: `"time_to_first_token": seconds`."""
+    found = array("d", (seconds for seconds in map(_first_token, bodies) if seconds is not None))
+    return latency_of(sorted(found), len(found))
+
+
+def _first_token(body: bytes) -> float | None:
+    # searched, not parsed: nothing else of the body is wanted, and within a text its quotes would be escaped
+    _, said, rest = body.rpartition(FIRST_TOKEN)
+    number = NUMBER.match(rest) if said else None
+    return float(number[0]) if number else None
 
 
 def traffic_of(outcomes: Sequence[Outcome]) -> Traffic:

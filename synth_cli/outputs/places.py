@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,26 @@ def peek(target: str, base: Path) -> str | None:
         # as above
         raise _refusal(target, error) from error
     return None if found is None else found.decode(errors="replace")
+
+
+@contextmanager
+def fetched(target: str, base: Path, folder: Path) -> Iterator[Path]:
+    """The published file on this machine; of a URL a copy in `folder`, for as long as it is needed."""
+    path = local_path(target, base)
+    if path is not None:
+        yield path
+        return
+    system, remote, _ = _file_system(target)
+    copy = folder / f"fetched-{remote.rpartition('/')[2]}"
+    try:
+        try:
+            system.get_file(remote, str(copy))
+        except Exception as error:
+            # as above
+            raise SetupError(f"cannot read {shown(target)} again: {type(error).__name__}: {error}") from error
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def put(candidate: Path, target: str, base: Path) -> None:

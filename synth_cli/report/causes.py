@@ -28,6 +28,7 @@ FAULTS: Mapping[FaultKind, str] = {
     FaultKind.MALFORMED: "unreadable response",
     FaultKind.MISSING: "no result came",
     FaultKind.CANCELLED: "batch cancelled",
+    FaultKind.LOST: "worker lost",
     FaultKind.BAD_REQUEST: "request refused",
     FaultKind.CONTEXT_LENGTH: "too long for the model",
     FaultKind.TOO_LARGE: "request too large",

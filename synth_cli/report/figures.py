@@ -106,6 +106,11 @@ class Report:
         return rows.read / self.seconds if rows.read and self.seconds and made and not rows.unasked else None
 
     @property
+    def output_rate(self) -> float | None:
+        """Output tokens per second of asking; None where nothing was, or a provider took its time over batches."""
+        return None if self.engine == "batch" else self.traffic.output_rate
+
+    @property
     def rate_limited(self) -> int:
         """Answers 429, and the like, of this run."""
         return self.traffic.faults.get(FaultKind.RATE_LIMITED, 0)

@@ -2,7 +2,8 @@
 
     version          1
     job              name, description, spec, labels, seed, model, engine, simulated, limit (or null)
-    run              number, round, started, ended (ISO 8601, UTC), seconds, exit_code, exit_reason, hint, folder
+    run              number, round, started, ended (ISO 8601, UTC), seconds, exit_code, exit_reason, hint, folder,
+                     output_tokens_per_second (of the time of asking, or null)
     rows             in, out, filtered, dropped, failed, kept, unasked, reused, error_rate, per_second (or null),
                      causes and drops (why rows failed, why they were dropped): [{cause, detail, count, example}]
     traffic          of this run, see below
@@ -16,9 +17,10 @@
 
 Traffic: requests, replies, faults {kind: count}, rate_limited, retries, tokens {input, cached, cache_written, output,
 reasoning, unmetered}, cost {usd, known_usd, unpriced}, finish_reasons, models, latency_seconds {p50, p95, p99} or
-null, first, last (ISO 8601 or null). `cost.usd` is null unless the price of every answer is known; `known_usd` is
-that of the answers whose price is, `unpriced` counts the others. In `finish_reasons` and `models` the empty key
-counts answers that gave none.
+null, first_token_seconds {p50, p95, p99} or null (of answers that say it: vLLM's on one's own machines), first, last
+(ISO 8601 or null). `cost.usd` is null unless the price of every answer is known; `known_usd` is that of the answers
+whose price is, `unpriced` counts the others. In `finish_reasons` and `models` the empty key counts answers that gave
+none.
 """
 
 from __future__ import annotations
@@ -80,6 +82,7 @@ def _report(report: Report) -> dict[str, Any]:
             "exit_reason": report.exit_reason,
             "hint": report.hint,
             "folder": report.folder,
+            "output_tokens_per_second": report.output_rate,
         },
         "rows": {
             "in": rows.read,
@@ -128,6 +131,7 @@ def _traffic(traffic: Traffic) -> dict[str, Any]:
         "finish_reasons": dict(traffic.finish_reasons),
         "models": dict(traffic.models),
         "latency_seconds": None if latency is None else asdict(latency),
+        "first_token_seconds": None if traffic.first_token is None else asdict(traffic.first_token),
         "first": None if traffic.first is None else _iso(traffic.first),
         "last": None if traffic.last is None else _iso(traffic.last),
     }
@@ -181,6 +185,8 @@ def _read_causes(found: Sequence[Mapping[str, Any]]) -> tuple[Cause, ...]:
 
 def _read_traffic(found: Mapping[str, Any]) -> Traffic:
     tokens, latency = dict(found["tokens"]), found["latency_seconds"]
+    # reports that were written before it was measured have none
+    first_token = found.get("first_token_seconds")
     unmetered = tokens.pop("unmetered")
     return Traffic(
         replies=found["replies"],
@@ -195,6 +201,7 @@ def _read_traffic(found: Mapping[str, Any]) -> Traffic:
         latency=None if latency is None else Latency(**latency),
         first=None if found["first"] is None else _seconds(found["first"]),
         last=None if found["last"] is None else _seconds(found["last"]),
+        first_token=None if first_token is None else Latency(**first_token),
     )
 
 

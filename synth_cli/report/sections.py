@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from synth_cli.core.figures import Traffic
+from synth_cli.core.figures import Latency, Traffic
 from synth_cli.core.ports import RateLimits
 from synth_cli.report.causes import FAULTS, Cause
 from synth_cli.report.figures import Output, Report
@@ -36,11 +36,12 @@ def lines(report: Report) -> Iterator[Line]:
     if traffic.requests or rows.reused:
         yield Line("Requests", _requests(traffic, rows.reused))
     if traffic.replies:
-        yield Line("Tokens", _tokens(traffic))
+        yield Line("Tokens", _tokens(traffic, report.output_rate))
         yield Line("Cost", _cost(report))
     if traffic.latency is not None:
-        own = traffic.latency
-        yield Line("Latency", DOT.join(f"p{n} {latency(s)}" for n, s in ((50, own.p50), (95, own.p95), (99, own.p99))))
+        yield Line("Latency", _percentiles(traffic.latency))
+    if traffic.first_token is not None:
+        yield Line("First token", _percentiles(traffic.first_token))
     if traffic.replies:
         yield Line("Finish", _tally(traffic.finish_reasons, "no reason given"))
         yield Line("Model", _tally(traffic.models, "not named"))
@@ -98,14 +99,19 @@ def _requests(traffic: Traffic, reused: int) -> str:
     return DOT.join(parts)
 
 
-def _tokens(traffic: Traffic) -> str:
+def _percentiles(found: Latency) -> str:
+    return DOT.join(f"p{n} {latency(s)}" for n, s in ((50, found.p50), (95, found.p95), (99, found.p99)))
+
+
+def _tokens(traffic: Traffic, per_second: float | None = None) -> str:
     usage = traffic.usage
     read = [f"{short(usage.cached)} cached"] if usage.cached else []
     read += [f"{short(usage.cache_written)} written to the cache"] if usage.cache_written else []
     into = f"{short(usage.input)} in" + (f" ({', '.join(read)})" if read else "")
     out = f"{short(usage.output)} out" + (f" ({short(usage.reasoning)} reasoning)" if usage.reasoning else "")
     unknown = [f"not known for {counted(traffic.unmetered, 'answer')}"] if traffic.unmetered else []
-    return DOT.join([into, out, *unknown])
+    fast = [f"{rate(per_second)} out/s"] if per_second else []
+    return DOT.join([into, out, *fast, *unknown])
 
 
 def _cost(report: Report) -> str:

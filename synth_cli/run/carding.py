@@ -38,20 +38,25 @@ class Carded:
     notes: tuple[str, ...] = ()
 
 
-def carded(running: Running, counts: Counts) -> Carded:
-    """The card of what is about to be published, where the spec wants one.
+def target_of(running: Running) -> str | None:
+    """Where the run's card belongs; None where the spec wants none."""
+    plan = running.plan
+    return beside(plan.outputs[0], NAME) if plan.loaded.spec.output.card else None
 
-    A README.md that this job has not written is left as it is: the card then stays in the run's folder.
+
+def carded(running: Running, counts: Counts, target: str, refused: str) -> Carded:
+    """The card of what is about to be published; `refused` says why such a run must leave the one that is there.
+
+    A README.md that this job has not written is left as it is, too: the card then stays in the run's folder.
     """
     plan = running.plan
-    if not plan.loaded.spec.output.card:
-        return Carded()
-    target = beside(plan.outputs[0], NAME)
     there = peek(target, plan.folder)
     draft = Draft(target, running.folder.path)
     with complaint(target):
         draft.file.write(card(facts_of(running, counts, files=_files(plan.outputs))).encode())
     candidate = draft.finish(counts.rows_out)
+    if refused and there is not None and job_of(there) == plan.name:
+        return Carded(notes=(f"{refused}; the card of this one is {candidate.path}",))
     if there is None or job_of(there) == plan.name:
         return Carded((candidate,), (f"the dataset card is {shown(name_of(target, Path.cwd()))}",))
     whose = job_of(there)

@@ -6,7 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -18,6 +18,8 @@ from synth_cli.core.figures import Traffic
 from synth_cli.core.reply import Usage
 from synth_cli.core.row import Finished, Row, Sampled
 from synth_cli.report.words import usd
+from synth_cli.run.local import Workers, workers_of
+from synth_cli.run.local import lines as lines_of
 from synth_cli.run.opening import epoch_of, state_of
 from synth_cli.run.options import RunOptions
 from synth_cli.run.passage import Chain
@@ -32,6 +34,7 @@ from synth_cli.run.wire import (
     most_output,
     price_in,
     price_of,
+    simulated,
     voices_of,
 )
 from synth_cli.spec.backend import BackendParams
@@ -138,6 +141,8 @@ class Outlook:
     notes: tuple[str, ...] = ()
     steps: tuple[StepOutlook, ...] = ()
     """Where there are several steps or models."""
+    workers: tuple[Workers, ...] = ()
+    """What would run models, where that is not somebody else's server."""
 
 
 class Counting:
@@ -204,7 +209,14 @@ def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> O
         for _ in chain.first(counting).rows():
             pass
         traffic = {name: ledger.traffic(step=name) for name in chain.stages}
-    return _outlook(plan, options, chain, counting, traffic)
+    workers = [
+        workers_of(step.name, voice, plan.folder, environ)
+        for step in plan.steps
+        for voice in step.voices
+        if not simulated(voice, options)
+    ]
+    outlook = _outlook(plan, options, chain, counting, traffic)
+    return replace(outlook, workers=tuple(dict.fromkeys(found for found in workers if found is not None)))
 
 
 def _outlook(
@@ -414,6 +426,7 @@ def as_text(outlook: Outlook) -> str:
         *_compared(outlook),
         f"limits      {_limits(outlook.limits)}",
         *_by_step(outlook),
+        *(f"{label:<12}{text}" for workers in outlook.workers for label, text in lines_of(workers)),
         f"output      {', '.join(outlook.outputs)}",
         *(f"note        {note}" for note in outlook.notes),
     ]

@@ -23,6 +23,7 @@ from synth_cli.run.halt import interrupting
 from synth_cli.run.opening import opened
 from synth_cli.run.options import RunOptions
 from synth_cli.run.publishing import Verdict, finish
+from synth_cli.run.pushing import pushed
 from synth_cli.run.reporting import assemble, write_report
 from synth_cli.run.running import Running
 from synth_cli.run.wire import wire
@@ -57,7 +58,7 @@ def _advance(running: Running, environ: Mapping[str, str], display: Display) -> 
             error = ended_by(asked, again(running.plan, running.options))
             with interrupting(again(running.plan, running.options)):
                 if error is None:
-                    verdict = finish(wired, running)
+                    verdict = pushed(finish(wired, running), running, environ)
                     error = verdict.error
                 elif not isinstance(error, Interrupted):
                     hopeless = isinstance(error, BelowFloor | AuthError)

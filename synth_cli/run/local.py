@@ -10,12 +10,15 @@ from typing import Any
 from synth_cli.compile.plan import Voice
 from synth_cli.core.checkpoint import context_of, dtype_of
 from synth_cli.core.machine import Gpu, Machine, Obstacle, Wanted, obstacles
+from synth_cli.core.request import Request
+from synth_cli.engines.vllm.params import asked
 from synth_cli.engines.vllm.settings import INSTALL
 from synth_cli.errors import MissingExtra, SetupError
 from synth_cli.run.hardware import machine, model_config
 from synth_cli.spec.backend import BackendParams
 
 INSTALLS = {"vllm": INSTALL, "ray": "pip install 'synth-cli[ray]'"}
+GPU_BUILDS = ("cuda", "rocm")
 LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 OWN_CONFIG = frozenset({"hf_overrides", "rope_scaling", "rope_parameters", "hf_config_path", "config_format"})
 """Engine arguments after which the model's own config does not say how long its context is."""
@@ -33,7 +36,7 @@ class Workers:
     tensor_parallel: int
     pipeline_parallel: int
     gpus: int | None
-    """GPUs that all workers take; None on a machine whose vLLM runs on something else."""
+    """GPUs that all workers take; None where vLLM runs on something else, or is not installed."""
     gpus_here: tuple[str, ...]
     cluster: str | None
     """The address of the Ray cluster that they run on."""
@@ -88,16 +91,16 @@ def described(name: str, voice: Voice, wanted: Wanted, here: Machine, config: Ma
     """The same, given the machine and the model's own config."""
     settings = voice.settings
     args = settings.engine_args or {}
-    asked = args.get("dtype", settings.dtype)
+    dtype = args.get("dtype", settings.dtype)
     context = _size(args, "max_model_len") or settings.max_model_length or context_of(config)
     return Workers(
         model=voice.terms.model,
-        dtype=asked if isinstance(asked, str) and asked != "auto" else dtype_of(config),
+        dtype=dtype if isinstance(dtype, str) and dtype != "auto" else dtype_of(config),
         context=context,
         workers=wanted.workers,
         tensor_parallel=wanted.tensor_parallel,
         pipeline_parallel=wanted.pipeline_parallel,
-        gpus=wanted.gpus if here.build in ("cuda", "rocm") or wanted.cluster is not None else None,
+        gpus=wanted.gpus if wanted.cluster is not None or (here.vllm and here.build in GPU_BUILDS) else None,
         gpus_here=tuple(_shown(gpu) for gpu in here.gpus),
         cluster=wanted.cluster,
         on_ray=wanted.ray,
@@ -128,8 +131,8 @@ def lines(workers: Workers) -> Iterator[tuple[str, str]]:
     yield "workers", ", ".join(spread)
     if workers.cluster is None:
         gpus = [f"{workers.gpus_here.count(gpu)} x {gpu}" for gpu in dict.fromkeys(workers.gpus_here)]
-        version = f"vLLM {workers.vllm}" if workers.vllm else "vLLM is not installed"
-        yield "here", ", ".join([version, *gpus])
+        version = [f"vLLM {workers.vllm}"] if workers.vllm else []
+        yield "here", ", ".join([*version, *gpus]) or "no GPU"
     for obstacle in workers.obstacles:
         yield "cannot run", obstacle
 
@@ -169,3 +172,27 @@ def _said(name: str, voice: Voice, obstacle: Obstacle) -> str:
 
 def _shown(gpu: Gpu) -> str:
     return f"{gpu.name or 'GPU'} ({gpu.memory / (1 << 30):.0f} GiB)" if gpu.memory else gpu.name or "GPU"
+
+
+def call(request: Request, samples: int) -> Mapping[str, Any]:
+    """What vLLM is called with for a row: its prompt, and `SamplingParams` as far as the spec says them.
+
+    Raises ParamError for a parameter of the row's own that vLLM does not take.
+    """
+    given = asked(request.terms.params)
+    sampling = dict(given.sampling)
+    if request.seed is not None:
+        sampling["seed"] = request.seed
+    if samples > 1:
+        sampling["n"] = samples
+    constraint = request.terms.constraint
+    if constraint is not None:
+        kind = "json" if constraint.kind == "schema" else constraint.kind
+        sampling["structured_outputs"] = {kind: constraint.value}
+    said: dict[str, Any] = {"model": request.terms.model}
+    said |= {"prompt": request.prompt} if request.prompt is not None else {"messages": request.messages}
+    if request.terms.tools:
+        said["tools"] = request.terms.tools
+    said["sampling_params"] = sampling
+    parts = {"chat": given.chat, "tokenization": given.prompt, "call": given.call}
+    return said | {name: part for name, part in parts.items() if part}

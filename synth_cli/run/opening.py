@@ -23,6 +23,7 @@ from synth_cli.run.journal import Journal
 from synth_cli.run.options import RunOptions
 from synth_cli.run.prepare import prepare
 from synth_cli.run.publishing import roll_forward
+from synth_cli.run.pushing import ready
 from synth_cli.run.running import Running
 from synth_cli.run.wire import place_of, reachable, voices_of
 from synth_cli.spec.secrets import hidden
@@ -44,6 +45,7 @@ def opened(
     if not options.no_calls:
         reachable(plan, options, environ)
     if not cancelling:
+        ready(plan, options, environ)
         for target in plan.outputs:
             check(target, plan.folder)
     state = state_of(plan, options)

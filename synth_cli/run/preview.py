@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 
 from synth_cli.compile.inputs import Tally
-from synth_cli.compile.plan import Voice
+from synth_cli.compile.plan import StepPlan, Voice
 from synth_cli.core.reply import Fault
 from synth_cli.core.request import Request
 from synth_cli.core.row import Finished, Row, Sampled
+from synth_cli.engines.vllm.params import ParamError
 from synth_cli.errors import AuthError, SynthError, UsageError
 from synth_cli.providers.batches import batch_client
 from synth_cli.providers.clients import body
@@ -27,6 +28,7 @@ from synth_cli.run.asking import ask
 from synth_cli.run.explain import known, scratch
 from synth_cli.run.finish import Passing
 from synth_cli.run.job import closing, code_of, ended_by
+from synth_cli.run.local import call
 from synth_cli.run.opening import opened
 from synth_cli.run.options import RunOptions
 from synth_cli.run.passage import Chain
@@ -83,7 +85,7 @@ def look(
 def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[Look]:
     plan = prepare(path, options, environ)
     shown = {
-        (step.name, place): _shown(voice, options, environ)
+        (step.name, place): _shown(step, voice, options, environ)
         for step in plan.steps
         for place, voice in enumerate(step.voices)
     }
@@ -170,7 +172,9 @@ def _line_of(place: Endpoint) -> Shown:
     return lambda request: ("as a line of a batch:", "", orjson.loads(client.line(request)))
 
 
-def _shown(voice: Voice, options: RunOptions, environ: Mapping[str, str]) -> Shown:
+def _shown(step: StepPlan, voice: Voice, options: RunOptions, environ: Mapping[str, str]) -> Shown:
+    if voice.engine == "vllm" and not simulated(voice, options):
+        return lambda request: ("vLLM is called with:", "", call(request, step.samples))
     url = "http://127.0.0.1/v1" if simulated(voice, options) else None
     try:
         place = endpoint(voice, environ, url)
@@ -184,7 +188,10 @@ def _shown(voice: Voice, options: RunOptions, environ: Mapping[str, str]) -> Sho
 def _look(row: Row, fault: Fault | None, request: Request | None, shown: Shown, step: str) -> Look:
     if request is None:
         return Look(row, step, fault="no request" if fault is None else str(fault))
-    way, url, sent = shown(request)
+    try:
+        way, url, sent = shown(request)
+    except ParamError as error:
+        return Look(row, step, fault=str(error))
     return Look(row, step, request.id.hex(), way, url, request.messages, request.prompt, sent)
 
 

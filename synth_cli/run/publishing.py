@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from synth_cli.outputs.places import exists, name_of
 from synth_cli.outputs.publish import Provenance, last_published, publish, refusal
 from synth_cli.outputs.publish import roll_forward as roll
 from synth_cli.outputs.sinks import sink
-from synth_cli.run.carding import carded
+from synth_cli.run.carding import Carded, carded, target_of
 from synth_cli.run.finish import Counts, write
 from synth_cli.run.running import Running
 from synth_cli.run.wire import Wired
@@ -49,7 +50,7 @@ def finish(wired: Wired, running: Running) -> Verdict:
         counts = write(wired.chain, running, sinks, Formatter(output))
         if counts.rows_in and not counts.succeeded:
             return Verdict(counts, error=below(counts, plan.acceptance, plan.target))
-        if counts.drops.total and not counts.rows_out:
+        if counts.drops.total and not counts.rows_out and running.options.shard is None:
             return Verdict(counts, error=shapeless(counts, output.format))
         candidates = [one.close() for one in sinks]
     error = below(counts, plan.acceptance, plan.target)
@@ -57,10 +58,11 @@ def finish(wired: Wired, running: Running) -> Verdict:
     if error is not None and plan.acceptance.floor:
         return Verdict(counts, kept=kept, error=error)
     new = Provenance(counts.rows_out, running.options.simulate, running.options.limit is not None, time.time())
-    refused = _refused(running, new)
+    refused = _refused(running, new, plan.outputs)
     if any(refused):
         return Verdict(counts, kept=kept, refused=refused, error=error)
-    card = carded(running, counts)
+    target = target_of(running)
+    card = Carded() if target is None else carded(running, counts, target, *_refused(running, new, (target,)))
     whole = (*candidates, *card.candidates)
     publish(whole, run=running.run, provenance=new, append=running.ledger.append, base=plan.folder)
     return Verdict(counts, published=plan.outputs, error=error, notes=card.notes)
@@ -106,10 +108,10 @@ def shapeless(counts: Counts, format: str) -> BelowFloor:
     )
 
 
-def _refused(running: Running, new: Provenance) -> tuple[str, ...]:
-    """Why a simulated or limited run must leave the outputs that are there."""
+def _refused(running: Running, new: Provenance, targets: Sequence[str]) -> tuple[str, ...]:
+    """For each target why a simulated or limited run must leave what is there, or nothing."""
     if not (new.simulated or new.limited):
-        return ()
+        return ("",) * len(targets)
     base = running.plan.folder
     ledgers = [tuple(running.ledger.marks())]
     other = replace(running.state, simulated=not running.state.simulated).ledger_path
@@ -120,7 +122,7 @@ def _refused(running: Running, new: Provenance) -> tuple[str, ...]:
         (refusal(name_of(target, base), last_published(target, base, *ledgers), new) or "")
         if exists(target, base)
         else ""
-        for target in running.plan.outputs
+        for target in targets
     )
 
 

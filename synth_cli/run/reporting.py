@@ -11,6 +11,7 @@ from synth_cli.report.machine import dump
 from synth_cli.run.desk import Asked
 from synth_cli.run.publishing import Verdict, shown
 from synth_cli.run.running import Running
+from synth_cli.run.timing import timed
 from synth_cli.run.versions import versions
 from synth_cli.run.wire import all_simulated, voices_of
 from synth_cli.spec.addresses import is_url
@@ -41,8 +42,10 @@ def assemble(
         simulated=all_simulated(plan, options),
         limited=options.limit,
         rows=rows_of(asked, verdict),
-        traffic=running.ledger.traffic(run=running.run),
-        round_traffic=running.ledger.traffic(round=running.round) if runs_of_round > 1 else None,
+        traffic=timed(running, running.ledger.traffic(run=running.run), run=running.run),
+        round_traffic=timed(running, running.ledger.traffic(round=running.round), round=running.round)
+        if runs_of_round > 1
+        else None,
         limits=asked.limits,
         outputs=outputs_of(running, verdict),
         folder=shown(running.folder.path),

@@ -33,6 +33,7 @@ from synth_cli.responses.feedback import feedback
 from synth_cli.responses.judge import Judge
 from synth_cli.responses.parse import load_parse
 from synth_cli.responses.shape import Shaper
+from synth_cli.run.local import ready
 from synth_cli.run.options import RunOptions
 from synth_cli.run.passage import Chain
 from synth_cli.run.policy import Policy
@@ -100,12 +101,16 @@ def endpoint(voice: Voice, environ: Mapping[str, str], simulator_url: str | None
 
 
 def reachable(plan: Plan, options: RunOptions, environ: Mapping[str, str]) -> None:
-    """Finds a missing key before anything is opened or written."""
-    for voice in voices_of(plan):
-        if voice.engine == "batch" and unsupported(voice.terms.backend):
-            raise UsageError(unsupported(voice.terms.backend), hint="engine: online asks the same model")
-        if not simulated(voice, options) and voice.engine != "vllm":
-            endpoint(voice, environ)
+    """Finds a missing key, package or GPU before anything is opened or written."""
+    for step in plan.steps:
+        for voice in step.voices:
+            if voice.engine == "batch" and unsupported(voice.terms.backend):
+                raise UsageError(unsupported(voice.terms.backend), hint="engine: online asks the same model")
+            if simulated(voice, options):
+                continue
+            ready(step.name, voice, environ)
+            if voice.engine != "vllm":
+                endpoint(voice, environ)
 
 
 @contextmanager

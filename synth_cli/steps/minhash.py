@@ -12,7 +12,6 @@ import re
 import sqlite3
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from hashlib import blake2b
 from operator import eq
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,11 @@ from synth_cli.template import text
 THRESHOLD = 0.8
 PIECE = 5
 """Characters."""
-HASHES = 128
+HASHES = 256
 RECALL = 0.95
 """Least share of pairs just at the threshold that are looked at; of nearer ones practically all are."""
-SLACK = 0.15
-"""An estimate from 128 hashes is so far off once in thousands of pairs; below threshold - slack none is counted."""
+SLACK = 0.1
+"""An estimate from 256 hashes is so far off once in thousands of pairs; below threshold - slack none is counted."""
 TABLES = """
 CREATE TABLE bands (band INTEGER, number INTEGER, PRIMARY KEY (band, number)) WITHOUT ROWID;
 CREATE TABLE kept (number INTEGER PRIMARY KEY, hashes BLOB NOT NULL, text TEXT NOT NULL);
@@ -75,23 +74,26 @@ class _Before:
         """Whether a text is near to one of them; otherwise it is one of them from now on."""
         bands = self._bands(hashes)
         marks = ", ".join("?" * len(bands))
-        query = (
-            f"SELECT number, hashes, text FROM kept WHERE number IN (SELECT number FROM bands WHERE band IN ({marks}))"
-        )
-        for _, other, known in self._kept.execute(query, bands):
-            if _estimate(hashes, other) >= self._threshold - SLACK and (
-                known == words or jaccard(found, pieces(known)) >= self._threshold
-            ):
+        query = f"SELECT number, hashes FROM kept WHERE number IN (SELECT number FROM bands WHERE band IN ({marks}))"
+        for number, other in self._kept.execute(query, bands):
+            if _estimate(hashes, other) >= self._threshold - SLACK and self._counted(number, found, words):
                 return True
         self._count += 1
         self._kept.execute("INSERT INTO kept VALUES (?, ?, ?)", (self._count, hashes.tobytes(), words))
         self._kept.executemany("INSERT OR IGNORE INTO bands VALUES (?, ?)", [(band, self._count) for band in bands])
         return False
 
+    def _counted(self, number: int, found: frozenset[str], words: str) -> bool:
+        ((known,),) = self._kept.execute("SELECT text FROM kept WHERE number = ?", (number,)).fetchall()
+        return known == words or jaccard(found, pieces(known)) >= self._threshold
+
     def _bands(self, hashes: array[int]) -> list[int]:
-        """A number for each run of hashes: texts that share one may be near."""
-        runs = range(0, HASHES - self._width + 1, self._width)
-        return [_number(start, hashes[start : start + self._width].tobytes()) for start in runs]
+        """A number for each run of hashes: texts that share one may be near.
+
+        Python's own hash will do: should two runs share a number, a text is looked at in vain and nothing else.
+        """
+        data, size = hashes.tobytes(), self._width * hashes.itemsize
+        return [hash((start, data[start : start + size])) for start in range(0, len(data) - size + 1, size)]
 
 
 def width(threshold: float) -> int:
@@ -109,7 +111,7 @@ def normal(values: Mapping[str, Any]) -> str:
 
 def pieces(words: str) -> frozenset[str]:
     """Every run of 5 characters; a shorter text is one piece."""
-    return frozenset(words[start : start + PIECE] for start in range(max(1, len(words) - PIECE + 1)))
+    return frozenset([words[start : start + PIECE] for start in range(max(1, len(words) - PIECE + 1))])
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
@@ -131,8 +133,3 @@ def _hashed(seed: int) -> Hashed:
 def _estimate(hashes: array[int], other: bytes) -> float:
     same: int = sum(map(eq, hashes, array("I", other)))
     return same / HASHES
-
-
-def _number(start: int, run: bytes) -> int:
-    digest = blake2b(start.to_bytes(2, "big") + run, digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)

@@ -52,8 +52,8 @@ class Python:
             if not isinstance(made, Iterable) or isinstance(made, Mapping | str | bytes):
                 if inspect.iscoroutine(made):
                     made.close()
-                what = "is async" if hasattr(made, "__anext__") or inspect.iscoroutine(made) else f"gave {_kind(made)}"
-                raise self._wrong(what)
+                waits = inspect.iscoroutine(made) or hasattr(made, "__anext__")
+                raise self._wrong("is async" if waits else f"gave {_kind(made)}, not rows")
             yield from made
         except Exception as error:
             # the user's function may raise anything
@@ -66,16 +66,16 @@ class Python:
 
     def _values(self, made: Any, index: int) -> dict[str, Any]:
         if not isinstance(made, Mapping):
-            raise self._wrong(f"gave {_kind(made)} as row {index}")
+            raise self._wrong(f"gave {_kind(made)} as row {index}, which is none")
         odd = [name for name in made if not isinstance(name, str)]
         if odd:
-            raise self._wrong(f"gave a column named {odd[0]!r} in row {index}, which is no text")
+            raise self._wrong(f"gave a column named {odd[0]!r}, not a text, in row {index}", "name columns by texts")
         values = plain(made)
         assert isinstance(values, dict)
         return values
 
-    def _wrong(self, what: str) -> UsageError:
-        return UsageError(f"{self._key}: {self._reference} {what}, which is no row", hint=HINT)
+    def _wrong(self, what: str, hint: str = HINT) -> UsageError:
+        return UsageError(f"{self._key}: {self._reference} {what}", hint=hint)
 
     def _id(self, tally: sqlite3.Connection, values: Mapping[str, Any]) -> bytes:
         # rows of other steps may have the same content

@@ -20,8 +20,9 @@ def table(folder: Path, tables: str) -> Iterator[sqlite3.Connection]:
     """A database with these tables, whose memory is bounded. What SQLite says of the disk ends the run: SetupError."""
     path = folder / "rows.sqlite"
     # a pass may be advanced by one thread after another, never by two at once
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection: sqlite3.Connection | None = None
     try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         connection.executescript(
             f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; "
             f"PRAGMA cache_size = -{CACHE_KIB}; {tables}"
@@ -32,7 +33,8 @@ def table(folder: Path, tables: str) -> Iterator[sqlite3.Connection]:
         hint = "check the disk's free space and the folder's permissions, then run again"
         raise SetupError(f"{path}: {error}", hint=hint) from error
     finally:
-        connection.close()
+        if connection is not None:
+            connection.close()
         path.unlink(missing_ok=True)
 
 

@@ -263,6 +263,17 @@ class SqliteLedger:
             ordered.close()
         return _traffic(counts, replies, latency)
 
+    def bodies(self, steps: Sequence[str], *, run: int | None = None, round: int | None = None) -> Iterator[bytes]:
+        """The bodies of the replies for these steps, of a run, a round or everything, one by one."""
+        scope = {"run": run, "round": round}
+        given = {key: value for key, value in scope.items() if value is not None}
+        where = " AND ".join([f"step IN ({', '.join('?' * len(steps))})", *(f"{key} = ?" for key in given)])
+        with explained(self.path):
+            found = self._connection.execute(
+                f"SELECT body FROM outcomes WHERE fault IS NULL AND {where}", (*steps, *given.values())
+            )
+            yield from (body for (body,) in found)
+
     def shares(self) -> tuple[Share, ...]:
         """What each model answered for each step, over everything, in the order in which they first did."""
         return tuple(

@@ -122,6 +122,35 @@ def test_a_simulated_card_says_so(tmp_path: Path) -> None:
     assert "> **SIMULATED**" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_a_lesser_run_leaves_the_card_of_the_real_data(tmp_path: Path) -> None:
+    """Also where it writes its rows to a file of its own beside them."""
+    with serving() as server:
+        path = write(tmp_path, carded(server.url))
+        assert synth("run", path).code == 0
+        first = (tmp_path / "out" / "README.md").read_bytes()
+        simulated = synth("run", path, "--simulate", "--output", tmp_path / "out" / "pretend.jsonl")
+        limited = synth("run", path, "--limit", "1", "--output", tmp_path / "out" / "few.jsonl")
+    assert [simulated.code, limited.code] == [0, 0]
+    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == [
+        "README.md",
+        "few.jsonl",
+        "pretend.jsonl",
+        "words.jsonl",
+        "words.parquet",
+    ]
+    assert (tmp_path / "out" / "README.md").read_bytes() == first
+    assert "holds 3 real rows: a simulated run does not replace it; the card of this one is" in " ".join(
+        simulated.err.split()
+    )
+
+
+def test_a_shard_has_no_card(tmp_path: Path) -> None:
+    """It is a part of a dataset; several of them would take turns with one file."""
+    with serving() as server:
+        assert synth("run", write(tmp_path, carded(server.url)), "--shard", "1/2").code == 0
+    assert not (tmp_path / "out" / "README.md").exists()
+
+
 def test_the_card_loads_with_its_data(tmp_path: Path) -> None:
     """`datasets` reads the folder by the card: one split, each row once, though there are two files."""
     with serving() as server:

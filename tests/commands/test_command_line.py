@@ -294,9 +294,6 @@ def test_status_after_a_preview_alone(tmp_path: Path) -> None:
     "arguments",
     [
         ["diff", "a", "b"],
-        ["merge", "out", "a", "b"],
-        ["serve", "SPEC"],
-        ["run", "SPEC", "--shard", "1/2"],
         ["report", "SPEC", "--html", "x.html"],
     ],
     ids=" ".join,

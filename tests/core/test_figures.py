@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from synth_cli.core.events import Faulted, Replied
-from synth_cli.core.figures import Latency, Traffic, latency_of, traffic_of
+from synth_cli.core.figures import Latency, Traffic, first_tokens, latency_of, traffic_of
 from synth_cli.core.reply import Answer, Fault, FaultKind, Usage
 
 
@@ -63,3 +63,32 @@ def test_outcomes_are_counted() -> None:
 def test_an_unknown_cost_is_not_nothing(traffic: Traffic, known: float | None) -> None:
     """The cost is unknown where replies came and none has a price; free is 0."""
     assert traffic.known_cost == known
+
+
+def test_times_to_the_first_token_are_found_in_bodies() -> None:
+    """At a body's end, however the number is written; a text that speaks of it says nothing."""
+    bodies = [
+        b'{"choices":[],"vllm":{"time_to_first_token":0.5,"time_in_queue":0.1}}',
+        b'{"vllm": {"time_to_first_token": 2e-3}}',
+        b'{"choices":[{"message":{"content":"\\"time_to_first_token\\":9"}}]}',
+        b'{"vllm":{"time_to_first_token":null}}',
+        b"{}",
+    ]
+    assert first_tokens(bodies) == Latency(0.002, 0.5, 0.5)
+    assert first_tokens(bodies[2:]) is None
+
+
+@pytest.mark.parametrize(
+    ("traffic", "per_second"),
+    [
+        (Traffic(replies=2, usage=Usage(10, 300), first=100.0, last=103.0), 100.0),
+        (Traffic(replies=2, unmetered=1, usage=Usage(10, 300), first=100.0, last=103.0), 100.0),
+        (Traffic(replies=2, unmetered=2, first=100.0, last=103.0), None),
+        (Traffic(replies=1, usage=Usage(1, 1), first=100.0, last=100.0), None),
+        (Traffic(faults={FaultKind.TIMEOUT: 1}, first=100.0, last=103.0), None),
+        (Traffic(), None),
+    ],
+)
+def test_output_tokens_per_second_of_asking(traffic: Traffic, per_second: float | None) -> None:
+    """From the first request sent to the last outcome; unknown where no answer's usage is known."""
+    assert traffic.output_rate == per_second

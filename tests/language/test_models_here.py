@@ -180,7 +180,6 @@ LATER: list[tuple[dict[str, Any], str]] = [
     ({"fallback": ["gpt-5-mini"]}, "fallback"),
     ({"refine": {"times": 1, "prompt": "Better than {{ response }}"}}, "refine"),
     ({"input": {"rows": [{"a": 1}]}, "target_rows": {"rows": 5}}, "target_rows"),
-    ({"output": {"push": {"repo": "me/data"}}}, "output.push"),
     ({"engine": "vllm"}, "the engine vllm"),
     ({"model": {"name": "org/m", "backend": "vllm"}}, "the engine vllm"),
     ({"backend_params": {"distributed": {"workers": 2}}}, "backend_params.distributed"),

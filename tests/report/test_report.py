@@ -87,7 +87,7 @@ recipes  exit 1 after 1m12s
 Rows      1,000 in, 987 out, 3 filtered, 10 failed (1.0%) · 13.9 rows/s
 Requests  611 sent · 598 answered · 12 retries · server error 9 · rate limited 4
           · 400 answers reused
-Tokens    61.2k in (1,024 cached) · 120k out (40.0k reasoning)
+Tokens    61.2k in (1,024 cached) · 120k out (40.0k reasoning) · 1,708 out/s
 Cost      $0.42
 Latency   p50 812 ms · p95 1.9 s · p99 3.2 s
 Finish    stop 590 · length 8
@@ -180,7 +180,7 @@ recipes  exit 1 after 1m12s
 Rows      1,000 in, 987 out, 3 filtered, 10 failed (1.0%) · 13.9 rows/s
 Requests  611 sent · 598 answered · 12 retries · server error 9 · rate limited 4 · 400 answers
           reused
-Tokens    61.2k in (1,024 cached) · 120k out (40.0k reasoning)
+Tokens    61.2k in (1,024 cached) · 120k out (40.0k reasoning) · 1,708 out/s
 Cost      $0.42
 Latency   p50 812 ms · p95 1.9 s · p99 3.2 s
 Finish    stop 590 · length 8
@@ -251,6 +251,7 @@ def test_json() -> None:
             "exit_reason": "10 of 1,000 rows failed",
             "hint": "see failed.jsonl, mend the spec and run again",
             "folder": ".synth/recipes/runs/0003",
+            "output_tokens_per_second": 120_400 / 70.5,
         },
         "rows": {
             "in": 1000,
@@ -287,6 +288,7 @@ def test_json() -> None:
             "finish_reasons": {"stop": 590, "length": 8},
             "models": {"gpt-5-mini-2025-08-07": 598},
             "latency_seconds": {"p50": 0.812, "p95": 1.9, "p99": 3.24},
+            "first_token_seconds": None,
             "first": "2027-01-15T08:00:01+00:00",
             "last": "2027-01-15T08:01:11.500000+00:00",
         },
@@ -305,6 +307,28 @@ def test_json() -> None:
         "notes": [],
         "versions": {"synth-cli": "0.1.0"},
     }
+
+
+def test_times_to_the_first_token() -> None:
+    """Where answers say them, people see them and programs read them back."""
+    local = replace(FULL, traffic=replace(FULL.traffic, first_token=Latency(0.012, 0.2, 1.5)))
+    assert "First token  p50 12 ms · p95 200 ms · p99 1.5 s" in drawn(local)
+    assert orjson.loads(dump(local))["traffic"]["first_token_seconds"] == {"p50": 0.012, "p95": 0.2, "p99": 1.5}
+    assert load(dump(local)) == local
+
+
+def test_a_report_from_before_first_tokens_were_told() -> None:
+    """It is still one."""
+    old = orjson.loads(dump(FULL))
+    del old["traffic"]["first_token_seconds"], old["run"]["output_tokens_per_second"]
+    assert load(orjson.dumps(old)) == FULL
+
+
+def test_batches_have_no_speed() -> None:
+    """A provider's own pace says nothing of a model's."""
+    batch = replace(FULL, engine="batch")
+    assert orjson.loads(dump(batch))["run"]["output_tokens_per_second"] is None
+    assert "out/s" not in drawn(batch)
 
 
 def test_json_unknown_cost() -> None:
@@ -341,7 +365,7 @@ Recipes for each cuisine
 | --- | --- |
 | Rows | 1,000 in, 987 out, 3 filtered, 10 failed (1.0%) · 13.9 rows/s |
 | Requests | 611 sent · 598 answered · 12 retries · server error 9 · rate limited 4 · 400 answers reused |
-| Tokens | 61.2k in (1,024 cached) · 120k out (40.0k reasoning) |
+| Tokens | 61.2k in (1,024 cached) · 120k out (40.0k reasoning) · 1,708 out/s |
 | Cost | $0.42 |
 | Latency | p50 812 ms · p95 1.9 s · p99 3.2 s |
 | Finish | stop 590 · length 8 |

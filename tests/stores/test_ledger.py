@@ -238,3 +238,16 @@ def test_shares_say_who_answered_each_step(tmp_path: Path) -> None:
             Share("main", "a", 2, Usage(20, 10, 4), 0.5, 1, 2.5, 9.0),
             Share("judge", "", 1, Usage(), 0.0, 1, 3.5, 4.0),
         )
+
+
+def test_bodies_of_steps_are_read_one_by_one(tmp_path: Path) -> None:
+    """Of replies alone, of a run or a round."""
+    with SqliteLedger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.append([RunOpened(1, 1, "runs/1", 1.0), replace(replied(1), answer=Answer("openai", b"one"))])
+        ledger.append([RunOpened(2, 1, "runs/2", 2.0), replace(replied(2), answer=Answer("openai", b"two"))])
+        ledger.append([replace(replied(3), step="judge", answer=Answer("openai", b"three"))])
+        ledger.append([Faulted((4).to_bytes(16, "little"), "main", 1, Fault(FaultKind.TIMEOUT, "late"), 3.0)])
+        assert list(ledger.bodies(["main"])) == [b"one", b"two"]
+        assert list(ledger.bodies(["main", "judge"], run=2)) == [b"two", b"three"]
+        assert list(ledger.bodies(["judge"], round=1)) == [b"three"]
+        assert list(ledger.bodies([])) == []
