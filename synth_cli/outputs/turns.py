@@ -29,6 +29,7 @@ ROLES: Mapping[str, str] = {
     "observation": "tool",
 }
 """What speakers are called, by OpenAI, Gemini and ShareGPT → what they are called here."""
+PLAIN = frozenset({"role", "content"})
 NEXT: Mapping[str, frozenset[str]] = {
     "": frozenset({"user"}),
     "user": frozenset({"assistant"}),
@@ -75,6 +76,11 @@ def turns_of(value: Any, what: str) -> list[Turn] | Dropped:
 
 
 def turn_of(value: Any) -> Turn | Dropped:
+    if type(value) is dict and value.keys() == PLAIN:
+        # as nearly all turns are
+        role, content = value["role"], value["content"]
+        if type(role) is str and role in ROLES and type(content) is str and content and not content.isspace():
+            return {"role": ROLES[role], "content": content}
     if not isinstance(value, Mapping):
         return Dropped("a turn is not a mapping")
     theirs = "role" not in value and "from" in value

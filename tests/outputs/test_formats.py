@@ -105,6 +105,7 @@ def test_chat_with_tools() -> None:
         ({"messages": ["Hi"]}, "a turn is not a mapping"),
         ({"messages": [{"content": "a"}]}, "a turn has no role"),
         ({"messages": [{"role": "narrator", "content": "a"}]}, "a turn has an unknown role"),
+        ({"messages": [{"role": ["user"], "content": "a"}]}, "a turn has an unknown role"),
         ({"messages": [user("a"), assistant(None), user("b"), assistant("c")]}, "a turn has no content"),
         ({"messages": [user("a"), assistant("  ")]}, "a turn is empty"),
         ({"messages": [user("a"), user("b"), assistant("c")]}, "two user turns in a row"),
