@@ -67,6 +67,8 @@ def test_rows_are_left_as_they_are() -> None:
         ),
         ({"prompt": "a", "response": None, "tool_calls": [CALL]}, [user("a"), assistant("", tool_calls=[CALL])]),
         ({"prompt": "a", "response": "b", "tool_calls": []}, [user("a"), assistant("b")]),
+        ({"prompt": "a", "response": "b", "tool_calls": "none"}, [user("a"), assistant("b")]),
+        ({"prompt": "a", "tool_calls": '[{"name": "f"}]'}, [user("a"), assistant("", tool_calls=[{"name": "f"}])]),
     ],
 )
 def test_chat(row: dict[str, Any], messages: list[dict[str, Any]]) -> None:
