@@ -109,6 +109,11 @@ class VllmWorker:
         """Whether the engine has ended by itself."""
         return bool(self._engine.errored)
 
+    @property
+    def unfinished(self) -> int:
+        """Samples that the engine is at work on, or will be."""
+        return int(self._engine.get_num_unfinished_requests())
+
     async def ask(self, requests: Sequence[Request]) -> Sequence[Exchange]:
         """One exchange for each request. Cancelled, it takes its requests out of the engine."""
         try:
