@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 
 from synth_cli.outputs.encode import text
 from synth_cli.outputs.preferences import preference
-from synth_cli.outputs.turns import Dropped, Turn, plain_text, said, trouble, turn_of, turns_of, with_system
+from synth_cli.outputs.turns import Dropped, Turn, calls_of, plain_text, said, trouble, turn_of, turns_of, with_system
 from synth_cli.spec.formats import METADATA, Filling, Fillings, Unfilled
 from synth_cli.spec.model import Output
 
@@ -95,10 +95,9 @@ def _sharegpt(row: Mapping[str, Any], filled: Filling) -> Shaped:
     return shaped
 
 
-def _calls(calls: Any) -> str:
+def _calls(calls: Sequence[Mapping[str, Any]]) -> str:
     """Calls in OpenAI's shape as `{"name", "arguments"}`; several are a list."""
-    listed = calls if isinstance(calls, Sequence) and not isinstance(calls, str) else [calls]
-    bare = [call.get("function", call) if isinstance(call, Mapping) else call for call in listed]
+    bare = [call.get("function", call) for call in calls]
     return text(bare[0] if len(bare) == 1 else bare)
 
 
@@ -130,8 +129,8 @@ def _answer(row: Mapping[str, Any], filled: Filling) -> Turn | Dropped | None:
     field = "output" if "output" in filled.columns else "response"
     if field not in filled.columns and "tool_calls" not in filled.columns:
         return None
-    value, calls = _value(row, filled, field), _value(row, filled, "tool_calls")
-    if calls:
+    value, calls = _value(row, filled, field), calls_of(_value(row, filled, "tool_calls"))
+    if calls is not None:
         words = said(value, field)
         return {"role": "assistant", "content": "" if isinstance(words, Dropped) else words, "tool_calls": calls}
     if isinstance(value, Mapping) and "role" in value:

@@ -117,7 +117,9 @@ def merged(there: str | None, cargo: Cargo) -> tuple[str | None, tuple[str, ...]
         notes = (f"the {NAME} of {cargo.repo} is not the card of this job, so its words stay as they are",)
     if not listed:
         return None, notes
-    text = with_front({**theirs, "configs": _listing(listed, cargo)}, body)
+    # `datasets` writes down the columns and sizes of what it pushes; with other data in its place they are wrong
+    kept = {key: value for key, value in theirs.items() if key != "dataset_info"}
+    text = with_front({**kept, "configs": _listing(listed, cargo)}, body)
     return (None if parted(text) == (theirs, body) else text), notes
 
 

@@ -29,6 +29,7 @@ ROLES: Mapping[str, str] = {
     "observation": "tool",
 }
 """What speakers are called, by OpenAI, Gemini and ShareGPT → what they are called here."""
+PLAIN = frozenset({"role", "content"})
 NEXT: Mapping[str, frozenset[str]] = {
     "": frozenset({"user"}),
     "user": frozenset({"assistant"}),
@@ -75,6 +76,11 @@ def turns_of(value: Any, what: str) -> list[Turn] | Dropped:
 
 
 def turn_of(value: Any) -> Turn | Dropped:
+    if type(value) is dict and value.keys() == PLAIN:
+        # as nearly all turns are
+        role, content = value["role"], value["content"]
+        if type(role) is str and role in ROLES and type(content) is str and content and not content.isspace():
+            return {"role": ROLES[role], "content": content}
     if not isinstance(value, Mapping):
         return Dropped("a turn is not a mapping")
     theirs = "role" not in value and "from" in value
@@ -86,14 +92,25 @@ def turn_of(value: Any) -> Turn | Dropped:
     if known is None:
         return Dropped("a turn has an unknown role")
     rest = {key: each for key, each in value.items() if key not in (speaker, words) and each is not None}
-    if not rest.get("tool_calls"):
-        rest.pop("tool_calls", None)
+    calls = calls_of(rest.pop("tool_calls", None))
+    if calls is not None:
+        rest["tool_calls"] = calls
     content = _content(value.get(words))
     if isinstance(content, Dropped):
         if "tool_calls" not in rest:
             return content
         content = ""
     return {"role": known, "content": content, **rest}
+
+
+def calls_of(value: Any) -> list[Any] | None:
+    """The calls of tools in a value, which may be JSON text; None where there are none."""
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return None
+    return value if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value) else None
 
 
 def _content(value: Any) -> Any:

@@ -58,7 +58,9 @@ def _advance(running: Running, environ: Mapping[str, str], display: Display) -> 
             error = ended_by(asked, again(running.plan, running.options))
             with interrupting(again(running.plan, running.options)):
                 if error is None:
-                    verdict = pushed(finish(wired, running), running, environ)
+                    verdict = finish(wired, running)
+                    # a push that is interrupted leaves what was published
+                    verdict = pushed(verdict, running, environ)
                     error = verdict.error
                 elif not isinstance(error, Interrupted):
                     hopeless = isinstance(error, BelowFloor | AuthError)

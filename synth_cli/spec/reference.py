@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from synth_cli.spec import model
 from synth_cli.spec.backend import BackendParams, Distributed, engines_of
+from synth_cli.spec.formats import WAYS
 from synth_cli.spec.keys import keys_of
 from synth_cli.spec.model import Spec, Step, StepKeys
 
@@ -48,7 +49,8 @@ _TABLES: Mapping[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
 
 def tables() -> dict[str, str]:
     """Each table's Markdown by its name."""
-    return {name: "\n".join(_rows(node, without)) for name, (node, without) in _TABLES.items()}
+    made = {name: "\n".join(_rows(node, without)) for name, (node, without) in _TABLES.items()}
+    return {**made, "fields of formats": "\n".join(_formats())}
 
 
 def _rows(node: type[BaseModel], without: type[BaseModel] | None) -> Iterator[str]:
@@ -62,6 +64,16 @@ def _rows(node: type[BaseModel], without: type[BaseModel] | None) -> Iterator[st
         engines = f" {', '.join(engines_of(name))} |" if backend else ""
         meaning = (field.description or "").replace("|", "\\|")
         yield f"| `{key}` | {_default(field)} |{engines} {meaning} |"
+
+
+def _formats() -> Iterator[str]:
+    yield "| format | needs | a field of `map`: the columns it is looked for under |"
+    yield "| --- | --- | --- |"
+    for name, ways in WAYS.items():
+        for way in ways:
+            usual = "; ".join(f"`{field}`: {', '.join(columns)}" for field, columns in way.usual.items())
+            needs = way.text.replace("'", "`")
+            yield f"| `{name}` | {needs} | {usual} |"
 
 
 def _default(field: FieldInfo) -> str:

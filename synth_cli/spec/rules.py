@@ -79,6 +79,11 @@ def _job(data: Mapping[str, Any]) -> Iterator[Finding]:
         if isinstance(rows, int) and isinstance(most, int) and most < rows:
             message = f"'target_rows.max_candidates' ({most}) is less than 'target_rows.rows' ({rows})"
             yield Finding(("target_rows", "max_candidates"), message)
+        accept = data.get("accept")
+        least = accept.get("min_rows") if isinstance(accept, dict) else None
+        if isinstance(rows, int) and isinstance(least, int) and least > rows:
+            message = f"'accept.min_rows' ({least}) is more than 'target_rows.rows' ({rows}), and no more come"
+            yield Finding(("accept", "min_rows"), message)
     output = data.get("output")
     if isinstance(output, dict):
         yield from _paths(output.get("path"))

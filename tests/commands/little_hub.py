@@ -35,6 +35,10 @@ class Hub:
     repos: dict[str, Repo] = field(default_factory=dict)
     big: str = ".parquet"
     """Files that end so are uploaded through Git LFS."""
+    stalled: threading.Event | None = None
+    """Commits wait for it."""
+    reached: threading.Event = field(default_factory=threading.Event)
+    """A commit has come."""
     broken: int = 0
     """HTTP status that every commit is answered with, where it is not 0."""
     calls: list[str] = field(default_factory=list)
@@ -123,6 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _commit(self, name: str, lines: list[dict[str, Any]]) -> tuple[int, Any]:
         repo = self.hub.repos[name]
+        self.hub.reached.set()
+        if self.hub.stalled is not None:
+            self.hub.stalled.wait(30)
         if self.hub.broken:
             return self.hub.broken, {"error": "the Hub is out of order"}
         for line in lines:

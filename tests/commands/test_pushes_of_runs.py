@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -229,6 +231,23 @@ def test_a_hub_that_is_out_of_order_leaves_the_output_and_says_how_to_go_on(
         there.broken = 0
         assert run(path, there).code == 0
     assert (len(server.asked), len(lines(there.repos[REPO].files["data/train.jsonl"]))) == (3, 3)
+
+
+def test_an_interrupt_while_it_pushes_leaves_what_was_published(tmp_path: Path, there: Hub) -> None:
+    """^C while the Hub takes its time: exit 130, the output and its report stay, the next run pushes."""
+    there.stalled = threading.Event()
+    with serving() as server:
+        path = write(tmp_path, pushing(server.url))
+        process = started("run", path, cwd=tmp_path, env={"HF_ENDPOINT": there.url, "HF_TOKEN": TOKEN})
+        assert there.reached.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        there.stalled.set()
+        assert (process.returncode, len(rows(tmp_path / "out" / "words.jsonl"))) == (130, 3), err
+        assert "Wrote     out/words.jsonl (3 rows)" in err
+        there.stalled = None
+        assert run(path, there).code == 0
+    assert len(server.asked) == 3
 
 
 def test_what_is_published_with_failures_is_pushed_with_them_said(tmp_path: Path, there: Hub) -> None:

@@ -67,6 +67,8 @@ def test_rows_are_left_as_they_are() -> None:
         ),
         ({"prompt": "a", "response": None, "tool_calls": [CALL]}, [user("a"), assistant("", tool_calls=[CALL])]),
         ({"prompt": "a", "response": "b", "tool_calls": []}, [user("a"), assistant("b")]),
+        ({"prompt": "a", "response": "b", "tool_calls": "none"}, [user("a"), assistant("b")]),
+        ({"prompt": "a", "tool_calls": '[{"name": "f"}]'}, [user("a"), assistant("", tool_calls=[{"name": "f"}])]),
     ],
 )
 def test_chat(row: dict[str, Any], messages: list[dict[str, Any]]) -> None:
@@ -105,6 +107,7 @@ def test_chat_with_tools() -> None:
         ({"messages": ["Hi"]}, "a turn is not a mapping"),
         ({"messages": [{"content": "a"}]}, "a turn has no role"),
         ({"messages": [{"role": "narrator", "content": "a"}]}, "a turn has an unknown role"),
+        ({"messages": [{"role": ["user"], "content": "a"}]}, "a turn has an unknown role"),
         ({"messages": [user("a"), assistant(None), user("b"), assistant("c")]}, "a turn has no content"),
         ({"messages": [user("a"), assistant("  ")]}, "a turn is empty"),
         ({"messages": [user("a"), user("b"), assistant("c")]}, "two user turns in a row"),

@@ -85,6 +85,15 @@ def test_a_split_joins_the_data_files_that_are_listed(there: Any, after: Any) ->
     assert listing(there) == after
 
 
+def test_what_the_former_data_was_is_not_said_of_the_new() -> None:
+    """`dataset_info`, as `datasets` writes it, would make the new columns an error."""
+    files = [{"config_name": "default", "data_files": [{"split": "test", "path": "data/test-*"}]}]
+    there = with_front({"dataset_info": {"features": [{"name": "a"}]}, "configs": files}, "# By hand\n")
+    text, _ = merged(there, BARE)
+    assert text is not None
+    assert parted(text) == ({"configs": [{"config_name": "default", "data_files": [MINE]}]}, "# By hand\n")
+
+
 def test_a_readme_without_a_list_stays() -> None:
     """The Hub finds data files by their names, as long as none are listed."""
     assert merged("# By hand\n", BARE) == (None, ())

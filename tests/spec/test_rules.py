@@ -95,6 +95,11 @@ from spec_files import SMALL, problems
             "no earlier step is named 'wrote'; did you mean 'write'?",
         ),
         ("model: m\nsteps: [{name: a, prompt: x, from: [input, input]}]", "2:44", "'input' is there twice"),
+        (
+            SMALL + "target_rows: {rows: 5}\naccept: {min_rows: 6}",
+            "4:20",
+            "'accept.min_rows' (6) is more than 'target_rows.rows' (5), and no more come",
+        ),
         ("model: m\nsteps: [{name: a, prompt: x, from: []}]", "2:30", "'from' names no step"),
         (
             "model: m\nturns: {user: {}, assistant: {}}\nrefine: {prompt: x}",

@@ -35,6 +35,8 @@ class Output(Protocol):
     """One sample (vLLM's `CompletionOutput`)."""
 
     @property
+    def index(self) -> int: ...
+    @property
     def text(self) -> str: ...
     @property
     def token_ids(self) -> Sequence[int]: ...
@@ -57,8 +59,6 @@ class Outcome(Protocol):
     def num_cached_tokens(self) -> int | None: ...
     @property
     def prompt_logprobs(self) -> Sequence[Mapping[int, Token] | None] | None: ...
-    @property
-    def metrics(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +80,17 @@ class Manner:
     completion: bool = False
     top: int | None = None
     """How many candidates are shown beside each token; None: no probabilities, -1: all."""
+    first: float | None = None
+    """Seconds from handing the request to the engine to the first token of the call."""
 
 
 def exchanges(outcome: Outcome, manner: Manner, hear: Callable[[Output], Heard] | None = None) -> tuple[Exchange, ...]:
     """One exchange for each sample, in their order."""
     entered = len(outcome.prompt_token_ids or ())
     cached = outcome.num_cached_tokens or 0
-    facts = timing(outcome.metrics)
     found = []
-    for place, output in enumerate(outcome.outputs):
+    # parts of samples come as they are ready
+    for place, output in enumerate(sorted(outcome.outputs, key=lambda each: each.index)):
         fault = _broken(output)
         if fault is not None:
             found.append(Exchange(fault=fault))
@@ -100,7 +102,9 @@ def exchanges(outcome: Outcome, manner: Manner, hear: Callable[[Output], Heard] 
             cached if place == 0 else 0,
             reasoning=heard.reasoning_tokens,
         )
-        own: dict[str, Any] = dict(facts)
+        own: dict[str, Any] = {}
+        if manner.first is not None and place == 0:
+            own["time_to_first_token"] = round(manner.first, 6)
         if output.stop_reason is not None:
             own["stop_reason"] = output.stop_reason
         if len(outcome.outputs) > 1:
@@ -109,19 +113,6 @@ def exchanges(outcome: Outcome, manner: Manner, hear: Callable[[Output], Heard] 
             own["prompt_logprobs"] = [_candidates(each) for each in outcome.prompt_logprobs]
         found.append(_exchange(output, heard, usage, manner, own))
     return tuple(found)
-
-
-def timing(metrics: Any) -> dict[str, float]:
-    """Seconds from the request to its first token and in the queue before, where the engine measured them."""
-    if metrics is None:
-        return {}
-    found = {}
-    first, queued, scheduled = metrics.first_token_latency, metrics.queued_ts, metrics.scheduled_ts
-    if first > 0:
-        found["time_to_first_token"] = round(first, 6)
-    if scheduled > queued > 0:
-        found["time_in_queue"] = round(scheduled - queued, 6)
-    return found
 
 
 def _broken(output: Output) -> Fault | None:

@@ -13,6 +13,8 @@ from synth_cli.core.request import Constraint
 from synth_cli.engines.vllm import constraints
 from synth_cli.engines.vllm.params import ParamError
 
+NEVER = 2**31 - 1
+"""More tokens than any answer has."""
 SEEDS = range(-(2**63), 2**64)
 """What torch's generators are seeded with."""
 
@@ -31,7 +33,9 @@ class Sampling:
         structured = None if constraint is None else StructuredOutputsParams(**constraints.fields(constraint))
         self._params = SamplingParams(
             **given,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            # the first token, which says when it came, and then all the rest at once
+            output_kind=RequestOutputKind.DELTA,
+            stream_interval=NEVER,
             structured_outputs=structured,
             # a copy of each value for each request would cost more than the rest of a request
             skip_clone=True,

@@ -24,6 +24,7 @@ ENVIRONMENT: Mapping[str, str] = {
     # a fork would take along our ledger, its lock and the threads that hold them
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
+CONFIGURATION = "VLLM_LOGGING_CONFIG_PATH"
 CPU_MEMORY = 0.4
 """Share of the machine's memory for a model without a GPU: it is not alone there."""
 
@@ -54,7 +55,7 @@ class Log:
         self.read_from = self.path.stat().st_size if self.path.exists() else 0
 
     def configuration(self) -> Path:
-        """A file for `VLLM_LOGGING_CONFIG_PATH`."""
+        """A file that tells vLLM where to log."""
         level = os.environ.get("VLLM_LOGGING_LEVEL", "INFO").upper()
         handler = {"class": "logging.FileHandler", "filename": str(self.path), "formatter": "plain", "level": level}
         told = {
@@ -83,14 +84,17 @@ class Log:
             return file.read().decode("utf-8", "replace")
         return ""
 
-    def drop(self) -> None:
-        """The folder of helpers goes, and the log where nobody asked for it."""
+    def tidy(self) -> None:
+        """Once everything is started, or is not going to be: what was needed for that."""
         with suppress(OSError):
             for path in self._folder.iterdir():
                 path.unlink()
             self._folder.rmdir()
-            if self._own:
-                self.path.unlink()
+
+    def drop(self) -> None:
+        """The log goes where nobody asked for it."""
+        if self._own:
+            self.path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -101,13 +105,18 @@ def quiet(log: Log) -> Iterator[None]:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("VLLM_LOGGING_CONFIG_PATH", str(log.configuration()))
+    configured = CONFIGURATION not in os.environ
+    if configured:
+        os.environ[CONFIGURATION] = str(log.configuration())
     before = multiprocessing.spawn.get_executable()
     multiprocessing.spawn.set_executable(str(log.interpreter()))
     try:
         yield
     finally:
         multiprocessing.spawn.set_executable(before)
+        if configured:
+            del os.environ[CONFIGURATION]
+        log.tidy()
 
 
 def engine_args(settings: ModelSettings) -> Any:

@@ -109,6 +109,11 @@ class VllmWorker:
         """Whether the engine has ended by itself."""
         return bool(self._engine.errored)
 
+    @property
+    def unfinished(self) -> int:
+        """Samples that the engine is at work on, or will be."""
+        return int(self._engine.get_num_unfinished_requests())
+
     async def ask(self, requests: Sequence[Request]) -> Sequence[Exchange]:
         """One exchange for each request. Cancelled, it takes its requests out of the engine."""
         try:
@@ -158,8 +163,9 @@ class VllmWorker:
                     sampled.skip_special_tokens = dialogue.skip_special_tokens
             else:
                 prompt = await self._prompts.of(request, asked)
-            outcome = None
-            async for last in self._engine.generate(
+            began = time.monotonic()
+            outcome, first = None, 0.0
+            async for part in self._engine.generate(
                 prompt,
                 sampled,
                 request.id.hex(),
@@ -167,10 +173,14 @@ class VllmWorker:
                 priority=asked.call.get("priority", 0),
                 **more,
             ):
-                outcome = last
+                if outcome is None:
+                    outcome, first = part, time.monotonic() - began
+                else:
+                    outcome.add(part, aggregate=True)
             if outcome is None:
                 raise RuntimeError("vLLM gave no answer")
-            return exchanges(outcome, Manner(terms.model, terms.completion, sampling.logprobs), hear)
+            manner = Manner(terms.model, terms.completion, sampling.logprobs, first)
+            return exchanges(outcome, manner, hear)
         except Exception as error:
             # templates, parsers, processors of images, the engine: a row can be at odds with any of them, and
             # whatever they raise is one row's trouble as long as the engine lives
@@ -220,9 +230,8 @@ def _load(settings: ModelSettings, log: starting.Log) -> Any:
                 vllm_config=config,
                 executor_class=Executor.get_class(config),
                 log_requests=False,
-                # its own reports stay off; a listener, even a deaf one, makes it measure each request
+                # measuring every token costs more than all the rest that is done for a row here
                 log_stats=False,
-                stat_loggers=[_Deaf],
                 usage_context=UsageContext.ENGINE_CONTEXT,
             )
         except SynthError:
@@ -230,22 +239,6 @@ def _load(settings: ModelSettings, log: starting.Log) -> Any:
         except Exception as error:
             # a model, a folder, a device, a version: there is no end to what can keep it from starting
             raise starting.refusal(error, log) from error
-
-
-class _Deaf:
-    """A listener to the engine's figures (vLLM's `StatLoggerBase`) that keeps none."""
-
-    def __init__(self, vllm_config: Any, engine_index: int = 0) -> None: ...
-
-    def record(self, *args: Any, **named: Any) -> None: ...
-
-    def log(self) -> None: ...
-
-    def log_engine_initialized(self) -> None: ...
-
-    def record_sleep_state(self, *args: Any) -> None: ...
-
-    def record_admission_rejection(self, reason: str) -> None: ...
 
 
 def _loaded(engine: Any, settings: ModelSettings, seconds: float) -> Loaded:
@@ -286,6 +279,8 @@ def _end(engine: Any, processes: Sequence[Any] = ()) -> None:
             one = psutil.Process(process.pid)
             family += [*one.children(recursive=True), one]
     engine.shutdown(timeout=PATIENCE)
+    # it would end itself once more when it is collected, perhaps with half of Python gone already
+    engine.shutdown = lambda timeout=None: None
     for one in psutil.wait_procs(family, timeout=PATIENCE)[1]:
         with suppress(psutil.Error):
             one.kill()
