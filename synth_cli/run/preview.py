@@ -15,9 +15,11 @@ from synth_cli.compile.plan import StepPlan
 from synth_cli.compile.requests import Drafter
 from synth_cli.core.reply import Fault
 from synth_cli.core.request import Request
-from synth_cli.core.row import Row
+from synth_cli.core.row import Finished, Row
 from synth_cli.engines.vllm.params import ParamError
 from synth_cli.errors import AuthError, SynthError, UsageError
+from synth_cli.outputs.formats import Formatter
+from synth_cli.outputs.turns import Dropped
 from synth_cli.providers.batches import batch_client
 from synth_cli.providers.clients import body
 from synth_cli.providers.http import AiohttpTransport
@@ -142,10 +144,16 @@ def _answers(
         running.ledger.append(closing(running, code_of(error), time.time(), part=True))
         if error is not None:
             raise error
-        return {
-            row.index: (finished.rows, "; ".join(str(cause) for _, cause in finished.failures))
-            for row, _, finished in wired.second.rows()
-        }
+        formatter = Formatter(running.plan.loaded.spec.output)
+        return {row.index: _made(finished, formatter) for row, _, finished in wired.second.rows()}
+
+
+def _made(finished: Finished, formatter: Formatter) -> tuple[Sequence[Mapping[str, Any]], str]:
+    """The output rows as a run would write them, and what is not among them and why."""
+    rows = [formatter.shape(row) for row in finished.rows]
+    dropped = [f"dropped by the format: {row.reason}" for row in rows if isinstance(row, Dropped)]
+    why = [*(str(cause) for _, cause in finished.failures), *dropped]
+    return [row for row in rows if not isinstance(row, Dropped)], "; ".join(why)
 
 
 def as_json(looks: Sequence[Look]) -> bytes:
