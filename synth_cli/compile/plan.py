@@ -24,7 +24,7 @@ class ProviderOf(Protocol):
     def __call__(self, model: str, backend: str | None, *, base_url: str | None = None) -> tuple[str, str]: ...
 
 
-ENGINES = frozenset({"online", "batch"})
+ENGINES = frozenset({"online", "batch", "vllm"})
 """Those that this version has."""
 
 
@@ -228,5 +228,3 @@ def _used(loaded: Loaded) -> Iterator[tuple[tuple[str, ...], str]]:
     engine = engine_of(step, model, settings)
     if engine not in ENGINES:
         yield ("engine",) if spec.engine else ("model",), f"the engine {engine}"
-    if settings.distributed is not None:
-        yield ("backend_params", "distributed"), "backend_params.distributed"

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 from synth_cli.core.events import Reserved
 from synth_cli.core.pacing import PaceSettings
-from synth_cli.core.ports import Progress
+from synth_cli.core.ports import Client, Progress
 from synth_cli.core.work import Ending, StepWork
 from synth_cli.engines.online import OnlineEngine
 from synth_cli.engines.recording import GroupRecord
@@ -26,14 +26,7 @@ SPARE_FILES = 64
 async def drive(desk: Desk, leave: AsyncExitStack) -> Asked:
     """Asks until the work is done; what `leave` is given is undone at the end."""
     wired, running = desk.wired, desk.running
-    url = await simulator(wired.plan, running.options, leave)
-    place = endpoint(wired.plan, desk.environ, url)
-    transport = None
-    if not place.host.litellm:
-        transport = AiohttpTransport(environ=surroundings(desk.environ, url))
-        leave.push_async_callback(transport.close)
-    model = client(place, transport)
-    leave.push_async_callback(model.close)
+    model = await asked(desk, leave)
     record = GroupRecord(running.ledger)
     leave.callback(record.flush)
 
@@ -52,6 +45,25 @@ async def drive(desk: Desk, leave: AsyncExitStack) -> Asked:
         allowance.close()
     ending = work.ending or (Ending("on_failure", feed.passed.stopped) if feed.passed.stopped else None)
     return Asked(ending, work.tally, desk.halt.signum, engine.limits)
+
+
+async def asked(desk: Desk, leave: AsyncExitStack) -> Client:
+    """The client of the step's model; where the spec says so, one that asks from several machines."""
+    plan = desk.wired.plan
+    url = await simulator(plan, desk.running.options, leave)
+    place = endpoint(plan, desk.environ, url)
+    # the simulated model is at nobody's reach but this machine's
+    if plan.settings.distributed is not None and url is None:
+        from synth_cli.run.spread import spread
+
+        return await spread(place, plan.settings.distributed, desk.environ, leave, desk.running.journal.write)
+    transport = None
+    if not place.host.litellm:
+        transport = AiohttpTransport(environ=surroundings(desk.environ, url))
+        leave.push_async_callback(transport.close)
+    model = client(place, transport)
+    leave.push_async_callback(model.close)
+    return model
 
 
 def pace_of(wired: Wired) -> PaceSettings:

@@ -149,7 +149,7 @@ class Step(StepKeys):
         None,
         gt=0,
         le=1,
-        description="Share of common 5-character pieces, case and punctuation aside, from which minhash drops a row; 0.8.",
+        description="Share of common 5-character pieces, case and punctuation aside, from which minhash drops; 0.8.",
     )
     function: StrictStr | None = Field(None, description="path.py:name of a python step.")
 
