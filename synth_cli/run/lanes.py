@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from synth_cli.compile.plan import Voice
 from synth_cli.core.pacing import PaceSettings
-from synth_cli.core.ports import RateLimits, Record, Work
+from synth_cli.core.ports import Client, RateLimits, Record, Work
 from synth_cli.core.shift import Shift
 from synth_cli.core.work import StepWork
 from synth_cli.engines.online import OnlineEngine
@@ -164,14 +164,25 @@ class Engines:
     async def _online(self, voice: Voice, leave: AsyncExitStack) -> OnlineEngine:
         desk = self.desk
         url = await self._simulator() if simulated(voice, desk.running.options) else None
+        model = await self._client(voice, url, leave)
+        return OnlineEngine(model, pace_of(voice.settings), clock=time.monotonic, chance=desk.chance)
+
+    async def _client(self, voice: Voice, url: str | None, leave: AsyncExitStack) -> Client:
+        """The model's client; where the spec says so, one that asks from several machines."""
+        desk = self.desk
         place = endpoint(voice, desk.environ, url)
+        # the simulated model is at nobody's reach but this machine's
+        if voice.settings.distributed is not None and url is None:
+            from synth_cli.run.spread import spread
+
+            return await spread(place, voice.settings.distributed, desk.environ, leave, desk.running.journal.write)
         transport = None
         if not place.host.litellm:
             transport = AiohttpTransport(environ=surroundings(desk.environ, url))
             leave.push_async_callback(transport.close)
         model = client(place, transport)
         leave.push_async_callback(model.close)
-        return OnlineEngine(model, pace_of(voice.settings), clock=time.monotonic, chance=desk.chance)
+        return model
 
     async def _simulator(self) -> str:
         """One simulated model for all lanes."""

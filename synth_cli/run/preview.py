@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from synth_cli.core.request import Request
 from synth_cli.core.row import Finished, Row, Sampled
 from synth_cli.engines.vllm.params import ParamError
 from synth_cli.errors import AuthError, SynthError, UsageError
+from synth_cli.outputs.formats import Formatter
+from synth_cli.outputs.turns import Dropped
 from synth_cli.providers.batches import batch_client
 from synth_cli.providers.clients import body
 from synth_cli.providers.http import AiohttpTransport
@@ -144,10 +147,10 @@ class Gathering(Passing):
 
     def __init__(self) -> None:
         super().__init__()
-        self.failures: dict[int, list[str]] = {}
+        self.failures: dict[int, list[str]] = defaultdict(list)
 
     def note(self, row: Row, finished: Finished) -> None:
-        self.failures.setdefault(row.index, []).extend(str(cause) for _, cause in finished.failures)
+        self.failures[row.index] += [str(cause) for _, cause in finished.failures]
 
 
 Shown = Callable[[Request], tuple[str, str, Mapping[str, Any]]]
@@ -211,9 +214,14 @@ def _answers(
             raise error
         gathering = Gathering()
         made: dict[int, list[Mapping[str, Any]]] = {}
+        formatter = Formatter(running.plan.loaded.spec.output)
         for chunk in wired.chain.again(gathering).rows():
             for row in chunk:
-                made.setdefault(row.index, []).append(row.values)
+                shaped = formatter.shape(row.values)
+                if isinstance(shaped, Dropped):
+                    gathering.failures[row.index].append(f"dropped by the format: {shaped.reason}")
+                else:
+                    made.setdefault(row.index, []).append(shaped)
         return {
             index: (made.get(index, ()), "; ".join(gathering.failures.get(index, ())))
             for index in {*made, *gathering.failures}

@@ -142,8 +142,15 @@ class Step(StepKeys):
     by: StrictStr | list[StrictStr] | None = Field(
         None, description="Key columns of group, and of dedup (all by default)."
     )
-    method: Literal["exact", "minhash"] | None = Field(None, description="How dedup compares.")
-    threshold: Number | None = Field(None, gt=0, le=1, description="Similarity from which minhash drops a row.")
+    method: Literal["exact", "minhash"] | None = Field(
+        None, description="How dedup compares: exact (default), or minhash for near-duplicates."
+    )
+    threshold: Number | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share of common 5-character pieces, case and punctuation aside, from which minhash drops; 0.8.",
+    )
     function: StrictStr | None = Field(None, description="path.py:name of a python step.")
 
 

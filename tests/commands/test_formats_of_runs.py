@@ -171,3 +171,16 @@ def test_what_cannot_be_shaped_is_found_before_anything_is_asked(
         told = [synth("validate", path), synth("run", path)]
     assert [(one.code, problem in one.out + one.err) for one in told] == [(2, True), (2, True)]
     assert server.asked == []
+
+
+def test_a_preview_shows_rows_as_they_will_be_written(tmp_path: Path) -> None:
+    """`preview --run` in the format, and why a row would be dropped, which is worth an exit code there."""
+    with serving() as server:
+        made = asking(server.url, output={"format": "alpaca"}, columns={"question": "{{ question }}"})
+        made["columns"]["answer"] = "{{ response[:3] if 'one' in question else none }}"
+        called = synth("preview", write(tmp_path, made), "-n", "2", "--run", "--json")
+    assert called.code == 1
+    assert [(one["output"], one["error"]) for one in called.json] == [
+        ([{"instruction": "Why one?", "input": "", "output": "Ans"}], None),
+        ([], "dropped by the format: output is null"),
+    ]

@@ -9,7 +9,20 @@ from pathlib import Path
 from command_line import spec, write
 from scripted_server import serving
 
-HEAVY = ("litellm", "datasets", "pyarrow", "faker", "sqlalchemy", "vllm", "ray", "numpy", "pandas", "PIL", "rich")
+HEAVY = (
+    "litellm",
+    "datasets",
+    "huggingface_hub",
+    "pyarrow",
+    "faker",
+    "sqlalchemy",
+    "vllm",
+    "ray",
+    "numpy",
+    "pandas",
+    "PIL",
+    "rich",
+)
 CALL = """
 import sys
 from synth_cli.cli.app import main

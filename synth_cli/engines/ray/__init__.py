@@ -1,0 +1,1 @@
+"""Workers as actors of Ray: its scheduling, its placement groups and its notice of what died, none of ours."""
