@@ -31,6 +31,7 @@ ROWS = {
     "specs/images.yaml": ("out/captions.jsonl", 2, {"path", "name", "file", "caption", "colours"}),
     "specs/tools.yaml": ("out/calls.jsonl", 3, {"request", "tools", "call", "arguments"}),
     "specs/batch.yaml": ("out/batch.jsonl", 30, {"subject", "reader", "question", "answer"}),
+    "specs/vllm.yaml": ("out/problems.jsonl", 12, {"topic", "level", "problem", "steps", "answer"}),
     "specs/judge.yaml": ("out/judged.jsonl", 4, {"question", "answer", "reasons", "score", "_synth"}),
     "examples/parse/questions.yaml": ("out/questions.jsonl", 2, {"name", "question", "answer"}),
     "examples/endpoints/local.yaml": ("out/twisters.jsonl", 20, {"index", "response"}),
