@@ -20,7 +20,7 @@ from synth_cli.core.row import Context, Finished, Row, Sampled
 from synth_cli.core.shift import Ending, Shift
 from synth_cli.core.state import NOTHING, Invalid
 from synth_cli.core.work import stopped_by
-from synth_cli.run.passage import Chain, children
+from synth_cli.run.passage import Chain, children, coming
 from synth_cli.run.stage import EachStage, ModelStage, Open, Seen, WholeStage, written
 
 HIGH: Final = 2048
@@ -270,13 +270,14 @@ class Flow:
         if not rows:
             return
         for reader in self._readers[name]:
+            rows_here = coming(name, reader, list(rows))
             if isinstance(reader, ModelStage):
-                for seen in reader.look(reader.begin(rows, space=""), asking=True):
+                for seen in reader.look(reader.begin(rows_here, space=""), asking=True):
                     finished = self.model(reader, seen)
                     if finished is not None:
                         self._on(reader.name, children(seen.row, finished))
             elif isinstance(reader, EachStage):
-                for row in rows:
+                for row in rows_here:
                     made = reader.finish(row)
                     self.each(reader, row, made)
                     self._on(reader.name, children(row, made))

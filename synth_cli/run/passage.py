@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,6 +65,8 @@ class Chain:
     worksheet: Worksheet
     scratch: Path
     bound: Bound = field(default_factory=Bound)
+    made: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Steps whose rows the latest first pass kept: how many rows they took, and how many they left out."""
     passes: Counter[str] = field(default_factory=Counter)
 
     def readers(self, name: str) -> list[Stage]:
@@ -73,6 +76,7 @@ class Chain:
     def first(self, visitor: Visitor) -> Passage:
         """A pass that reads the input and keeps its rows, for another that goes over the same."""
         self.worksheet.clear()
+        self.made.clear()
         return self._passage(visitor, again=False)
 
     def again(self, visitor: Visitor) -> Passage:
@@ -116,7 +120,8 @@ class Passage:
 
     def _upstream(self, stage: Stage) -> Chunks:
         for source in stage.plan.sources:
-            yield from self._of(source, stage.name)
+            for chunk in self._of(source, stage.name):
+                yield coming(source, stage, chunk)
 
     def _input(self, reader: str) -> Chunks:
         """The input's rows, kept the first time that they are read in a first pass."""
@@ -208,7 +213,13 @@ class Passage:
 
     def _all(self, stage: WholeStage) -> Chunks:
         """All rows of the steps before are kept, then handed to the step."""
-        key, worksheet = f"{self._prefix}>{stage.name}", self._chain.worksheet
+        chain, worksheet = self._chain, self._chain.worksheet
+        if self._again and stage.name in chain.made:
+            # a function of the user's may give other rows the second time
+            yield from self._stored(f"{stage.name}>")
+            self._visitor.whole(stage, *chain.made[stage.name])
+            return
+        key = f"{self._prefix}>{stage.name}"
         for chunk in self._upstream(stage):
             worksheet.add(chunk, step=key)
             yield []
@@ -220,8 +231,21 @@ class Passage:
         with TemporaryDirectory(prefix="step-", dir=self._chain.scratch) as folder:
             rows = whole.rows((row for row, _, _ in worksheet.rows(key)), Path(folder))
             while chunk := list(islice(rows, CHUNK)):
+                if not self._again:
+                    worksheet.add(chunk, step=f"{stage.name}>")
                 yield chunk
-        self._visitor.whole(stage, worksheet.count(key), whole.left_out)
+        counts = worksheet.count(key), whole.left_out
+        if not self._again:
+            chain.made[stage.name] = counts
+        self._visitor.whole(stage, *counts)
+
+
+def coming(source: str, stage: Stage, rows: list[Row]) -> list[Row]:
+    """Rows of one source as a step takes them: what comes to it by two ways is two rows."""
+    if len(stage.plan.sources) == 1:
+        return rows
+    way = source.encode()
+    return [Row(row.index, blake2b(row.id + way, digest_size=len(row.id)).digest(), row.values) for row in rows]
 
 
 def keeps(stage: Stage) -> bool:

@@ -7,10 +7,12 @@ Requests are neither counted nor bounded here: that is for whoever feeds the wor
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import active_children
 from typing import Any
 
 from synth_cli.core.ports import Exchange, WorkerLostError
@@ -81,12 +83,15 @@ class VllmWorker:
         began = time.monotonic()
         say("importing vLLM")
         telling = asyncio.create_task(_tell(log, say))
-        making = asyncio.ensure_future(asyncio.to_thread(_load, settings, log))
+        unwanted = threading.Event()
+        others = frozenset(active_children())
         try:
-            # whoever gives up waiting must not leave an engine behind that nobody knows
-            engine = await asyncio.shield(making)
+            engine = await asyncio.to_thread(_load, settings, log, unwanted)
         except asyncio.CancelledError:
-            making.add_done_callback(_discard)
+            # whoever gives up waiting must not leave an engine behind that nobody knows, nor wait until it is up
+            unwanted.set()
+            for child in frozenset(active_children()) - others:
+                child.kill()
             raise
         finally:
             telling.cancel()
@@ -116,6 +121,8 @@ class VllmWorker:
 
     async def ask(self, requests: Sequence[Request]) -> Sequence[Exchange]:
         """One exchange for each request. Cancelled, it takes its requests out of the engine."""
+        if self._closed:
+            raise WorkerLostError(Fault(FaultKind.LOST, "the worker is closed"))
         try:
             prepared = self._prepare(requests[0].terms)
             calls = together(requests, prepared.sampling.greedy)
@@ -127,7 +134,7 @@ class VllmWorker:
         return [exchange for call in answered for exchange in call]
 
     async def close(self) -> None:
-        """Ends the engine; its processes are gone on return."""
+        """Ends the engine; its processes are gone on return. What is still being asked must be cancelled before."""
         if self._closed:
             return
         self._closed = True
@@ -207,7 +214,7 @@ def together(requests: Sequence[Request], greedy: bool) -> list[Sequence[Request
     groups: list[list[Request]] = []
     for request in requests:
         last = groups[-1][-1] if groups else None
-        follows = last is not None and not greedy and request.terms is last.terms
+        follows = last is not None and not greedy and request.terms.digest == last.terms.digest
         if follows and last is not None:
             follows = request.seed is last.seed if last.seed is None else request.seed == last.seed + 1
         if follows:
@@ -217,7 +224,7 @@ def together(requests: Sequence[Request], greedy: bool) -> list[Sequence[Request
     return list(groups)
 
 
-def _load(settings: ModelSettings, log: starting.Log) -> Any:
+def _load(settings: ModelSettings, log: starting.Log, unwanted: threading.Event) -> Any:
     with starting.quiet(log):
         try:
             args = starting.engine_args(settings)
@@ -226,7 +233,9 @@ def _load(settings: ModelSettings, log: starting.Log) -> Any:
             from vllm.v1.executor import Executor
 
             config = args.create_engine_config(UsageContext.ENGINE_CONTEXT)
-            return AsyncLLM(
+            if unwanted.is_set():
+                return None
+            engine = AsyncLLM(
                 vllm_config=config,
                 executor_class=Executor.get_class(config),
                 log_requests=False,
@@ -234,6 +243,9 @@ def _load(settings: ModelSettings, log: starting.Log) -> Any:
                 log_stats=False,
                 usage_context=UsageContext.ENGINE_CONTEXT,
             )
+            if unwanted.is_set():
+                _end(engine)
+            return engine
         except SynthError:
             raise
         except Exception as error:
@@ -285,12 +297,6 @@ def _end(engine: Any, processes: Sequence[Any] = ()) -> None:
         with suppress(psutil.Error):
             one.kill()
     psutil.wait_procs(family, timeout=PATIENCE)
-
-
-def _discard(made: asyncio.Future[Any]) -> None:
-    """An engine that came up after all when nobody wanted it any more."""
-    if not made.cancelled() and made.exception() is None:
-        _end(made.result())
 
 
 async def _tell(log: starting.Log, say: Callable[[str], None]) -> None:
