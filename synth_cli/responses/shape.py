@@ -12,11 +12,10 @@ from synth_cli.responses.columns import response_columns
 from synth_cli.responses.parse import Parse, parsed
 from synth_cli.responses.view import reply_view, usage_view
 from synth_cli.spec.fields import fields_of
+from synth_cli.spec.formats import METADATA
 from synth_cli.spec.model import Step
 from synth_cli.steps.outline import Made, Outline, ShapeError, fault, keep_apart
 from synth_cli.template import Template, Templates
-
-METADATA = "_synth"
 
 
 class Shaper:

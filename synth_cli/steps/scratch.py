@@ -11,6 +11,7 @@ from typing import Any
 from synth_cli.core.identity import Contents
 from synth_cli.core.plain import plain
 from synth_cli.errors import SetupError, UsageError
+from synth_cli.spec.formats import METADATA
 
 CACHE_KIB = 8192
 
@@ -59,7 +60,8 @@ class By:
     def of(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The values that count, in the order of `by`."""
         if self.names is None:
-            return values
+            # each answer's own story is not what a row is about
+            return values if METADATA not in values else {key: values[key] for key in values if key != METADATA}
         if self._unseen:
             self._unseen.difference_update(values)
             self._seen.update(dict.fromkeys(values))
