@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -59,5 +59,5 @@ class Finished:
     """Output rows that `keep_if` left out."""
     failures: tuple[tuple[int, Fault | Invalid], ...] = ()
     """(sample, cause); one or more make the input row a failed one."""
-    ids: tuple[bytes, ...] = ()
+    ids: tuple[bytes, ...] = field(default=(), compare=False)
     """Of the rows, where they were made of answers: a row's stays the same when others beside it are left out."""
