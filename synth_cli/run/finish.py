@@ -159,7 +159,9 @@ class Writing:
                 self._fail(stage, row, by_sample[sample], cause)
             asked = any(cause is not NOT_ASKED for _, cause in finished.failures)
             step.unasked += not asked
-            self._mark(row, asked=asked, kept=bool(finished.rows))
+            # a row of which some samples came is in the output for their sake
+            nothing = len(finished.failures) == len(samples)
+            self._mark(row, asked=asked, kept=nothing and bool(finished.rows))
         return finished
 
     def each(self, stage: EachStage, row: Row, finished: Finished) -> None:

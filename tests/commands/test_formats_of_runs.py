@@ -115,7 +115,7 @@ def test_a_failed_row_that_is_kept_has_no_place_in_a_conversation(tmp_path: Path
             "run", write(tmp_path, asking(server.url, on_failure="keep", output={"format": "chat"})), "--json"
         )
     counts = {key: called.json["rows"][key] for key in ("out", "failed", "kept", "dropped")}
-    assert (called.code, counts) == (1, {"out": 1, "failed": 1, "kept": 0, "dropped": 1})
+    assert (called.code, counts) == (1, {"out": 1, "failed": 1, "kept": 1, "dropped": 1})
     assert len(rows(tmp_path / "job.jsonl")) == 1
 
 

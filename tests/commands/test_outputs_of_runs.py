@@ -244,6 +244,20 @@ def test_the_error_rate_counts_input_rows(tmp_path: Path) -> None:
     assert len(rows(tmp_path / "job.jsonl")) == 5
 
 
+def test_rows_of_which_only_some_samples_came_are_published(tmp_path: Path) -> None:
+    """Each row failed, and none for good: what came is there, the exit code is 1, and nothing is said of nulls."""
+
+    def script(asked: Asked) -> Say:
+        return Say(None, 400, {"error": {"message": "no"}}) if asked.number % 2 else echo(asked)
+
+    with serving(script) as server:
+        made = spec(server.url, samples=2, backend_params={"max_concurrent_requests": 1})
+        called = synth("run", write(tmp_path, made), "--json")
+    counts = {key: called.json["rows"][key] for key in ("in", "out", "failed", "kept")}
+    assert (called.code, counts) == (1, {"in": 3, "out": 3, "failed": 3, "kept": 0})
+    assert rows(tmp_path / "job.jsonl") == ROWS
+
+
 def test_a_simulated_run_never_replaces_a_real_output(tmp_path: Path) -> None:
     """After a real run `--simulate` leaves the file, says why, and keeps its own rows apart."""
     with serving() as server:
