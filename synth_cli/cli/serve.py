@@ -28,11 +28,11 @@ def serve(
 
     The server takes this process's place, so that signals are its own. Says by which lines a spec asks it.
     """
-    from synth_cli.run.serving import installed, serving
+    from synth_cli.run.serving import ready, serving
 
     found = serving(spec, step=step, host=host, port=port, sets=tuple(sets or ()), profile=profile, environ=os.environ)
     if not show:
-        installed()
+        ready(found, os.environ)
     print("a spec asks this server with\n\n" + found.lines, file=sys.stderr, flush=True)
     if not show:
         os.execv(found.command[0], found.command)

@@ -8,21 +8,22 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from synth_cli.compile.plan import backend_of, engine_of, model_of, settings_of
+from synth_cli.compile.plan import Plan, Voice, plan
+from synth_cli.core.machine import Wanted, obstacles
 from synth_cli.engines.vllm import settings as vllm
-from synth_cli.errors import MissingExtra, SpecError, UsageError
+from synth_cli.engines.vllm.starting import CPU_MEMORY
+from synth_cli.errors import MissingExtra, SetupError, SpecError, UsageError
 from synth_cli.providers.resolve import provider_of
+from synth_cli.run.hardware import machine
+from synth_cli.run.local import wanted_of
 from synth_cli.run.prepare import problems_of
-from synth_cli.spec.backend import BackendParams
-from synth_cli.spec.load import Loaded, load
-from synth_cli.spec.model import Step
+from synth_cli.spec.load import load
 
 MODULE = "vllm.entrypoints.openai.api_server"
 """What `vllm serve` starts; there also where the distribution has no command of that name."""
@@ -39,21 +40,14 @@ class Serving:
     model: str
     address: str
     """Up to and with /v1, as seen from this machine."""
+    wanted: Wanted
+    """What it takes of the machine."""
 
     @property
     def lines(self) -> str:
         """The lines by which a spec asks this server."""
         said = {"model": {"name": self.model, "backend": "vllm", "base_url": self.address}}
         return yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=1000)
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A model of a spec that vLLM runs."""
-
-    step: str
-    model: str
-    params: BackendParams
 
 
 def serving(
@@ -73,19 +67,34 @@ def serving(
     found = tuple(problems_of(path, sets=sets, profile=profile, environ=environ))
     if found:
         raise SpecError(found)
-    loaded = load(path, sets=sets, profile=profile, environ=environ)
-    chosen = _chosen(tuple(_served(loaded)), step, path)
-    settings = vllm.settings_of(chosen.model, chosen.params, folder=loaded.folder)
-    copies = chosen.params.data_parallel_size
-    command = (sys.executable, "-m", MODULE, *arguments(settings, chosen.model, host=host, port=port, copies=copies))
+    made = plan(load(path, sets=sets, profile=profile, environ=environ), provider_of)
+    chosen = _chosen(made, step, path)
+    model, params = provider_of(chosen.name, "vllm")[1], chosen.settings
+    settings = vllm.settings_of(model, params, folder=made.folder)
+    if machine(environ).build == "cpu":
+        settings = replace(settings, args={**_on_cpu(environ), **settings.args})
+    said = arguments(settings, model, host=host, port=port, copies=params.data_parallel_size)
     asked = "127.0.0.1" if host in ANYWHERE else host
-    return Serving(command, chosen.model, f"http://{f'[{asked}]' if ':' in asked else asked}:{port}/v1")
+    address = f"http://{f'[{asked}]' if ':' in asked else asked}:{port}/v1"
+    # a server's copies are its own processes, whatever the spec's would run on
+    wanted = replace(wanted_of(replace(chosen, engine="vllm")) or Wanted(), ray=False, cluster=None)
+    return Serving((sys.executable, "-m", MODULE, *said), model, address, wanted)
 
 
-def installed() -> None:
-    """Raises MissingExtra where there is no vLLM to start."""
-    if find_spec("vllm") is None:
-        raise MissingExtra("vllm", "synth serve", vllm.INSTALL)
+def ready(found: Serving, environ: Mapping[str, str]) -> None:
+    """Finds what is in the way before anything is loaded. Raises MissingExtra or SetupError."""
+    for obstacle in obstacles(found.wanted, machine(environ)):
+        if obstacle.package:
+            raise MissingExtra(obstacle.package, "synth serve", vllm.INSTALL)
+        raise SetupError(obstacle.message, hint=obstacle.hint)
+
+
+def _on_cpu(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What an engine of ours is given there too; the build's own defaults do not start, or end at a seed."""
+    args: dict[str, Any] = {"enable_chunked_prefill": False}
+    if "VLLM_CPU_KVCACHE_SPACE" not in environ:
+        args["gpu_memory_utilization"] = CPU_MEMORY
+    return args
 
 
 def arguments(settings: vllm.ModelSettings, name: str, *, host: str, port: int, copies: int = 1) -> Iterator[str]:
@@ -141,37 +150,30 @@ def rank_of(adapter: Path) -> int:
     return next((each for each in RANKS if each >= rank), rank)
 
 
-def _served(loaded: Loaded) -> Iterator[Served]:
-    """Every model of the spec that vLLM runs, each once."""
-    seen: set[tuple[str, str]] = set()
-    for step in loaded.spec.resolved():
-        refs = step.model if isinstance(step.model, list) else [step.model]
-        for ref in refs:
-            named = loaded.spec.models.get(ref, ref) if isinstance(ref, str) else ref
-            one = _one(step.model_copy(update={"model": named}))
-            if one is not None and (one.model, str(one.params)) not in seen:
-                seen.add((one.model, str(one.params)))
-                yield one
-
-
-def _one(step: Step) -> Served | None:
-    model = model_of(step)
-    params = settings_of(step, model)
-    if backend_of(step, model) != "vllm" and engine_of(step, model, params) != "vllm":
-        return None
-    return Served(step.name, provider_of(model.name, "vllm")[1], params)
-
-
-def _chosen(served: Sequence[Served], step: str | None, path: Path) -> Served:
-    fitting = [one for one in served if step in (None, one.step)]
+def _chosen(made: Plan, step: str | None, path: Path) -> Voice:
+    """The model of the spec that vLLM runs, or that of the step."""
+    found: dict[str, list[Voice]] = {}
+    for each in made.steps:
+        for voice in each.voices:
+            if voice.terms.backend == "vllm":
+                found.setdefault(each.name, []).append(voice)
+    if not found:
+        raise UsageError(f"{path} has no model that vLLM runs", hint="give it `engine: vllm`, or `backend: vllm`")
+    fitting: list[Voice] = []
+    for name, voices in found.items():
+        # steps often share one model, and a pool may name one twice
+        fitting += [one for one in voices if step in (None, name) and not any(_same(one, seen) for seen in fitting)]
     if len(fitting) == 1:
         return fitting[0]
-    known = ", ".join(dict.fromkeys(one.step for one in served))
-    if not served:
-        raise UsageError(f"{path} has no model that vLLM runs", hint="give it `engine: vllm`, or `backend: vllm`")
+    known = ", ".join(found)
     if not fitting:
         raise UsageError(f"the step {step} has no model that vLLM runs", hint=f"--step {known}")
+    whose = str(path) if step is None else f"the step {step}"
     raise UsageError(
-        f"{path} has {len(fitting)} models that vLLM runs, and a server has one",
+        f"{whose} has {len(fitting)} models that vLLM runs, and a server has one",
         hint=f"choose with --step: {known}" if step is None else "give each a step of its own",
     )
+
+
+def _same(one: Voice, other: Voice) -> bool:
+    return (one.name, one.settings) == (other.name, other.settings)
