@@ -239,3 +239,52 @@ def test_a_shard_keeps_its_rows_when_the_input_grows(tmp_path: Path) -> None:
     assert synth("merge", tmp_path / "merged.jsonl", part(tmp_path, 1, 2), part(tmp_path, 2, 2)).code == 0
     found = [orjson.loads(line)["word"] for line in (tmp_path / "merged.jsonl").read_bytes().splitlines()]
     assert found == [f"w{n}" for n in range(7)]
+
+
+CHAIN: dict[str, Any] = {
+    "input": {"count": 7},
+    "model": "simulator",
+    "steps": [
+        {
+            "name": "topics",
+            "prompt": "Name topics.",
+            "response": {"schema": {"topics": ["str"]}},
+            "each": "response.topics",
+            "columns": {"topic": "{{ item }}"},
+        },
+        {"name": "stories", "samples": 2, "prompt": "Of {{ topic }}.", "columns": {"story": "{{ response }}"}},
+    ],
+}
+
+
+def test_a_chain_in_parts_is_the_chain(tmp_path: Path) -> None:
+    """Rows of later steps, which have no position in the input of their own, come back in their order."""
+    assert synth("run", write(tmp_path, {**CHAIN, "output": {"path": "whole.jsonl"}}, "whole.yaml")).code == 0
+    in_shards(write(tmp_path, {**CHAIN, "output": {"path": "out/rows.jsonl"}}, "parts.yaml"), 3)
+    assert synth("merge", tmp_path / "merged.jsonl", *(part(tmp_path, n, 3) for n in (1, 2, 3))).code == 0
+    assert (tmp_path / "merged.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert len(rows(tmp_path / "merged.jsonl")) > 14
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ({"name": "once", "type": "dedup", "by": "topic", "method": "exact"}, "the step once compares all rows"),
+        ({"name": "kinds", "type": "group", "by": "topic"}, "the step kinds brings rows together"),
+        ({"name": "both", "type": "map", "from": ["topics", "stories"]}, "the step both joins rows end to end"),
+    ],
+    ids=["dedup", "group", "join"],
+)
+def test_what_is_of_all_rows_is_not_done_in_parts(tmp_path: Path, step: dict[str, Any], said: str) -> None:
+    """A step whose rows depend on other rows than its own is refused before anything is asked."""
+    called = synth("run", write(tmp_path, {**CHAIN, "steps": [*CHAIN["steps"], step]}), "--shard", "1/2")
+    assert (called.code, called.err.splitlines()[0]) == (2, f"synth: --shard: {said}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.yaml"]
+
+
+def test_target_rows_are_not_made_in_parts(tmp_path: Path) -> None:
+    """How many inputs are drawn depends on all that passed."""
+    spec = {key: value for key, value in SIMULATED.items() if key != "input"}
+    called = synth("run", write(tmp_path, {**spec, "target_rows": {"rows": 3}}), "--shard", "1/2")
+    assert called.code == 2
+    assert called.err.startswith("synth: --shard: target_rows counts the rows that pass in the whole input\n")
