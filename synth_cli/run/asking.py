@@ -128,13 +128,16 @@ class Asking:
             chain.bound.rows = wanted if most is None else min(wanted, most)
 
     async def _passes(self) -> Ending | None:
-        phases = phases_of(self._lanes)
+        # without a model to ask, the rows are gone through all the same
+        phases = phases_of(self._lanes) or ([] if self._offices else [[]])
         while True:
             more = progress = False
             for phase in phases:
                 flow = await self._live(phase)
                 if self._shift is not None and self._shift.ending is not None:
                     return self._shift.ending
+                if flow.stopped is not None:
+                    return flow.stopped
                 more |= flow.more
                 progress |= flow.handed > 0
                 if len(phases) > 1:
@@ -174,6 +177,8 @@ class Asking:
             async with asyncio.TaskGroup() as group:
                 for lane in chosen:
                     group.create_task(lane.tend(flow, shift, self._record))
+            if not chosen:
+                flow.scan()
         except BaseExceptionGroup as several:
             if len(several.exceptions) > 1:
                 raise
