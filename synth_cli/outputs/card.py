@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import yaml
 
+Simulated: TypeAlias = Literal["none", "some", "all"]
 NAME = "README.md"
 MAKER = "synth-cli"
 LICENSE_LABELS = ("license", "licence")
@@ -84,7 +85,8 @@ class CardFacts:
     split: str = "train"
     spec: str = ""
     """The spec as YAML."""
-    simulated: bool = False
+    simulated: Simulated = "none"
+    """Which of the answers the simulated model gave."""
     limited: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -106,7 +108,7 @@ def front(facts: CardFacts) -> dict[str, Any]:
             said["license_name"] = re.sub(r"[^a-z0-9.+-]+", "-", license.lower()).strip("-")
     said["pretty_name"] = facts.name
     said["tags"] = ["synthetic", MAKER, *(["dpo"] if facts.format == "dpo" else [])]
-    if facts.simulated:
+    if facts.simulated != "none":
         said["tags"].append("simulated")
     if facts.format != "rows":
         said["task_categories"] = ["text-generation"]
@@ -158,8 +160,10 @@ def size_category(rows: int) -> str:
 
 def _body(facts: CardFacts) -> Iterator[str]:
     yield f"# {facts.name}"
-    if facts.simulated:
+    if facts.simulated == "all":
         yield "\n> **SIMULATED**: every answer was made up by the simulator; no model was asked."
+    elif facts.simulated == "some":
+        yield "\n> **PARTLY SIMULATED**: some of the answers were made up by the simulator."
     if facts.description.strip():
         yield f"\n{facts.description.strip()}"
     if WHAT.get(facts.format):

@@ -9,15 +9,16 @@ from typing import Any
 
 import yaml
 
-from synth_cli.compile.plan import Plan
+from synth_cli.compile.plan import Plan, Voice
 from synth_cli.outputs.candidate import Candidate, Draft, complaint
-from synth_cli.outputs.card import NAME, Asked, CardFacts, card, job_of
+from synth_cli.outputs.card import NAME, Asked, CardFacts, Simulated, card, job_of
 from synth_cli.outputs.places import name_of, peek, shown
 from synth_cli.outputs.sinks import suffix_of
 from synth_cli.run.finish import Counts
+from synth_cli.run.options import RunOptions
 from synth_cli.run.running import Running
 from synth_cli.run.versions import versions
-from synth_cli.run.wire import simulated, voices_of
+from synth_cli.run.wire import all_simulated, simulated, voices_of
 from synth_cli.spec.addresses import is_url
 from synth_cli.spec.load import Loaded
 from synth_cli.spec.secrets import hidden
@@ -85,10 +86,16 @@ def facts_of(running: Running, counts: Counts, *, files: Sequence[str]) -> CardF
         files=files,
         split=split_of(plan),
         spec=spec_text(plan.loaded),
-        simulated=any(simulated(voice, options) for voice in voices_of(plan)),
+        simulated=_simulated(plan, options),
         limited=options.limit,
         versions=versions(),
     )
+
+
+def _simulated(plan: Plan, options: RunOptions) -> Simulated:
+    if all_simulated(plan, options):
+        return "all"
+    return "some" if any(simulated(voice, options) for voice in voices_of(plan)) else "none"
 
 
 def split_of(plan: Plan) -> str:
@@ -118,16 +125,27 @@ def _asked(running: Running) -> Iterator[Asked]:
     for share in running.ledger.shares():
         step = steps.get(share.step)
         if step is not None:
+            voices = _speaking(step.voices, share.model)
             yield Asked(
                 step=share.step,
-                model=", ".join(dict.fromkeys(voice.title for voice in step.voices)),
-                engine=", ".join(dict.fromkeys(voice.engine for voice in step.voices)),
+                model=", ".join(dict.fromkeys(voice.title for voice in voices)),
+                engine=", ".join(dict.fromkeys(voice.engine for voice in voices)),
                 answered=share.model,
                 replies=share.replies,
                 input_tokens=share.usage.input,
                 output_tokens=share.usage.output,
                 cost=None if share.unpriced else share.cost,
             )
+
+
+def _speaking(voices: Sequence[Voice], answered: str) -> Sequence[Voice]:
+    """Which of a step's models that may have been: a provider answers with its own name, or a dated one of it."""
+    exact = [voice for voice in voices if voice.terms.model == answered]
+    if exact:
+        return exact
+    names = [voice.terms.model.rpartition("/")[2] for voice in voices]
+    longest = max((name for name in names if answered.startswith(name)), key=len, default=None)
+    return [voice for voice, name in zip(voices, names, strict=True) if name == longest] or voices
 
 
 class _Blocks(yaml.SafeDumper):

@@ -151,6 +151,34 @@ def test_a_shard_has_no_card(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "README.md").exists()
 
 
+def test_the_card_of_a_chain_says_who_answered_each_step(tmp_path: Path) -> None:
+    """Each step with its models, tokens and cost; a pool's members apart, a step without a model not at all."""
+
+    with serving() as server:
+        place = {"base_url": server.url, "api_key": "sk-quite-secret"}
+        chain = {
+            "models": {"first": {"name": "one", **place}, "second": {"name": "two", **place}},
+            "input": {"rows": [{"word": "a"}, {"word": "b"}]},
+            "steps": [
+                {"name": "say", "model": ["first", "second"], "samples": 2, "prompt": "Say {{ word }}."},
+                {"name": "short", "type": "map", "columns": {"said": "{{ response | upper }}"}},
+                {"name": "again", "model": "simulator", "prompt": "{{ said }}", "columns": {"more": "{{ response }}"}},
+            ],
+            "output": {"path": "out/words.jsonl", "card": True},
+        }
+        called = synth("run", write(tmp_path, chain))
+    assert called.code == 0, called.err
+    text = (tmp_path / "out" / "README.md").read_text()
+    shown = [line.split(" | ")[:5] for line in text.splitlines() if line.startswith(("| say", "| again", "| short"))]
+    assert sorted(shown) == [
+        ["| again", "simulator/simulator", "online", "simulator", "4"],
+        ["| say", "openai/one", "online", "one", "2"],
+        ["| say", "openai/two", "online", "two", "2"],
+    ]
+    assert "> **PARTLY SIMULATED**" in text
+    assert "| in the input | 2 |\n| in this dataset | 4 |" in text
+
+
 def test_the_card_loads_with_its_data(tmp_path: Path) -> None:
     """`datasets` reads the folder by the card: one split, each row once, though there are two files."""
     with serving() as server:

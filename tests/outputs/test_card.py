@@ -104,9 +104,10 @@ def test_the_whole_card() -> None:
 
 def test_a_simulated_card_says_so() -> None:
     """In the front matter and on its first lines."""
-    text = card(replace(FACTS, simulated=True, limited=3, labels={}))
-    assert front(replace(FACTS, simulated=True))["tags"] == ["synthetic", "synth-cli", "dpo", "simulated"]
+    text = card(replace(FACTS, simulated="all", limited=3, labels={}))
+    assert front(replace(FACTS, simulated="some"))["tags"] == ["synthetic", "synth-cli", "dpo", "simulated"]
     assert "> **SIMULATED**: every answer was made up" in text
+    assert "> **PARTLY SIMULATED**: some of the answers" in card(replace(FACTS, simulated="some"))
     assert "(limited to the first 3)" in text
     assert "No licence is named" in text
 
