@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from synth_cli.engines.vllm.guard import Guard
 from synth_cli.engines.vllm.settings import INSTALL, ModelSettings
 from synth_cli.errors import MissingExtra, SetupError
 
@@ -41,8 +42,18 @@ STAGES: Mapping[str, str] = {
 """Lines of vLLM's log that tell how far a start is."""
 
 
-class Log:
-    """vLLM's log, and all that its processes print: none of it belongs on our terminal."""
+INTERPRETER = """#!/bin/sh
+exec >>{log} 2>&1
+case "$*" in *spawn_main*) echo $$ >{pipe} ;; esac
+if command -v setsid >/dev/null; then
+    exec setsid {python} "$@"
+fi
+exec {python} "$@"
+"""
+
+
+class Launch:
+    """Around the engine's processes: a log for all that they print, none of it being for our terminal, and a guard."""
 
     def __init__(self, path: str | None) -> None:
         self._own = path is None
@@ -52,6 +63,7 @@ class Log:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="synth-vllm-"))
+        self.guard = Guard(self._folder / "alive")
         self.read_from = self.path.stat().st_size if self.path.exists() else 0
 
     def configuration(self) -> Path:
@@ -70,9 +82,10 @@ class Log:
         return path
 
     def interpreter(self) -> Path:
-        """A Python whose output goes to the log."""
+        """A Python whose output goes to the log, which ends when we do, and which no key at our terminal reaches."""
         path = self._folder / "python"
-        path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@" >>{shlex.quote(str(self.path))} 2>&1\n')
+        told = {"log": self.path, "pipe": self.guard.pipe, "python": sys.executable}
+        path.write_text(INTERPRETER.format(**{name: shlex.quote(str(value)) for name, value in told.items()}))
         path.chmod(0o700)
         return path
 
@@ -92,13 +105,14 @@ class Log:
             self._folder.rmdir()
 
     def drop(self) -> None:
-        """The log goes where nobody asked for it."""
+        """Once the engine is gone: the log goes too where nobody asked for it."""
+        self.guard.dismiss()
         if self._own:
             self.path.unlink(missing_ok=True)
 
 
 @contextmanager
-def quiet(log: Log) -> Iterator[None]:
+def quiet(launch: Launch) -> Iterator[None]:
     """While vLLM starts its processes: what they print goes to the log, and they inherit a fitting environment.
 
     What the user has set already stays.
@@ -107,16 +121,16 @@ def quiet(log: Log) -> Iterator[None]:
         os.environ.setdefault(name, value)
     configured = CONFIGURATION not in os.environ
     if configured:
-        os.environ[CONFIGURATION] = str(log.configuration())
+        os.environ[CONFIGURATION] = str(launch.configuration())
     before = multiprocessing.spawn.get_executable()
-    multiprocessing.spawn.set_executable(str(log.interpreter()))
+    multiprocessing.spawn.set_executable(str(launch.interpreter()))
     try:
         yield
     finally:
         multiprocessing.spawn.set_executable(before)
         if configured:
             del os.environ[CONFIGURATION]
-        log.tidy()
+        launch.tidy()
 
 
 def engine_args(settings: ModelSettings) -> Any:
@@ -167,27 +181,27 @@ def _lora(settings: ModelSettings) -> dict[str, Any]:
     return {"enable_lora": True, "max_loras": 1, "max_lora_rank": next((one for one in ranks if one >= rank), rank)}
 
 
-def refusal(error: Exception, log: Log) -> SetupError:
+def refusal(error: Exception, launch: Launch) -> SetupError:
     """Why the engine did not start. Its processes write the cause to the log, and we are told only that they ended."""
-    causes = [found for line in log.text().splitlines() if (found := CAUSE.search(line)) is not None]
+    causes = [found for line in launch.text().splitlines() if (found := CAUSE.search(line)) is not None]
     told = str(error).strip() or type(error).__name__
     if "initialization failed" in told.lower() and causes:
         told = causes[-1][2]
     told = " ".join(told.split())
     if len(told) > 600:
         told = told[:600] + "…"
-    return SetupError(f"vLLM could not start: {told}", hint=_advice(told, log))
+    return SetupError(f"vLLM could not start: {told}", hint=_advice(told, launch.path))
 
 
-def _advice(told: str, log: Log) -> str:
+def _advice(told: str, log: Path) -> str:
     low = told.lower()
     if "memory" in low and ("utilization" in low or "out of memory" in low or "cache" in low):
-        return f"lower max_model_length or gpu_memory_utilization, or give it more GPUs; the whole log: {log.path}"
+        return f"lower max_model_length or gpu_memory_utilization, or give it more GPUs; the whole log: {log}"
     if "max_model_len" in low or "maximum model length" in low:
-        return f"lower max_model_length; the whole log: {log.path}"
+        return f"lower max_model_length; the whole log: {log}"
     if ("not a valid" in low and "hugging" in low) or "repo id" in low or "repository" in low:
         return "give a model's name on the Hugging Face hub, or a folder; a gated model needs HF_TOKEN"
-    return f"the whole log: {log.path}"
+    return f"the whole log: {log}"
 
 
 def stage(line: str) -> str | None:

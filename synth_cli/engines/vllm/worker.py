@@ -25,7 +25,7 @@ from synth_cli.engines.vllm.hearing import Hearing
 from synth_cli.engines.vllm.prompts import Prompts
 from synth_cli.engines.vllm.sampling import Sampling
 from synth_cli.engines.vllm.settings import ModelSettings
-from synth_cli.errors import SynthError
+from synth_cli.errors import SetupError, SynthError
 
 PATIENCE = 5.0
 """Seconds that the engine has to end by itself before it is killed."""
@@ -60,10 +60,10 @@ class Loaded:
 class VllmWorker:
     """Satisfies `core.ports.Worker`."""
 
-    def __init__(self, engine: Any, settings: ModelSettings, log: starting.Log, loaded: Loaded) -> None:
+    def __init__(self, engine: Any, settings: ModelSettings, launch: starting.Launch, loaded: Loaded) -> None:
         self._engine = engine
         self._settings = settings
-        self._log = log
+        self._launch = launch
         self.loaded = loaded
         self._prompts = Prompts(engine, settings)
         self._hearing = Hearing(engine, settings)
@@ -79,14 +79,14 @@ class VllmWorker:
 
         Raises SetupError with the engine's own words, MissingExtra without vLLM.
         """
-        log = starting.Log(settings.log)
+        launch = starting.Launch(settings.log)
         began = time.monotonic()
         say("importing vLLM")
-        telling = asyncio.create_task(_tell(log, say))
+        telling = asyncio.create_task(_tell(launch, say))
         unwanted = threading.Event()
         others = frozenset(active_children())
         try:
-            engine = await asyncio.to_thread(_load, settings, log, unwanted)
+            engine = await asyncio.to_thread(_load, settings, launch, unwanted)
         except asyncio.CancelledError:
             # whoever gives up waiting must not leave an engine behind that nobody knows, nor wait until it is up
             unwanted.set()
@@ -96,11 +96,12 @@ class VllmWorker:
         finally:
             telling.cancel()
         try:
-            worker = cls(engine, settings, log, _loaded(engine, settings, time.monotonic() - began))
+            worker = cls(engine, settings, launch, _loaded(engine, settings, time.monotonic() - began))
         except (TypeError, ValueError) as error:
             # a parser that vLLM does not have, or that does not fit the model
             await asyncio.to_thread(_end, engine)
-            raise starting.refusal(error, log) from error
+            launch.guard.dismiss()
+            raise starting.refusal(error, launch) from error
         say(f"{worker.loaded.model} ready: {worker.loaded.dtype}, context {worker.loaded.context}")
         return worker
 
@@ -139,7 +140,7 @@ class VllmWorker:
             return
         self._closed = True
         await asyncio.to_thread(_end, self._engine, self._processes)
-        self._log.drop()
+        self._launch.drop()
 
     def _prepare(self, terms: Terms) -> Prepared:
         known = self._prepared.get(terms.digest)
@@ -224,8 +225,13 @@ def together(requests: Sequence[Request], greedy: bool) -> list[Sequence[Request
     return list(groups)
 
 
-def _load(settings: ModelSettings, log: starting.Log, unwanted: threading.Event) -> Any:
-    with starting.quiet(log):
+def _still(unwanted: threading.Event) -> None:
+    if unwanted.is_set():
+        raise SetupError("the start of the engine was given up")
+
+
+def _load(settings: ModelSettings, launch: starting.Launch, unwanted: threading.Event) -> Any:
+    with starting.quiet(launch):
         try:
             args = starting.engine_args(settings)
             from vllm.usage.usage_lib import UsageContext
@@ -233,8 +239,7 @@ def _load(settings: ModelSettings, log: starting.Log, unwanted: threading.Event)
             from vllm.v1.executor import Executor
 
             config = args.create_engine_config(UsageContext.ENGINE_CONTEXT)
-            if unwanted.is_set():
-                return None
+            _still(unwanted)
             engine = AsyncLLM(
                 vllm_config=config,
                 executor_class=Executor.get_class(config),
@@ -245,12 +250,15 @@ def _load(settings: ModelSettings, log: starting.Log, unwanted: threading.Event)
             )
             if unwanted.is_set():
                 _end(engine)
+            _still(unwanted)
             return engine
         except SynthError:
+            launch.guard.dismiss()
             raise
         except Exception as error:
+            launch.guard.dismiss()
             # a model, a folder, a device, a version: there is no end to what can keep it from starting
-            raise starting.refusal(error, log) from error
+            raise starting.refusal(error, launch) from error
 
 
 def _loaded(engine: Any, settings: ModelSettings, seconds: float) -> Loaded:
@@ -299,11 +307,11 @@ def _end(engine: Any, processes: Sequence[Any] = ()) -> None:
     psutil.wait_procs(family, timeout=PATIENCE)
 
 
-async def _tell(log: starting.Log, say: Callable[[str], None]) -> None:
+async def _tell(launch: starting.Launch, say: Callable[[str], None]) -> None:
     told: list[str] = []
     while True:
         await asyncio.sleep(LOOK)
-        for line in log.text().splitlines():
+        for line in launch.text().splitlines():
             stage = starting.stage(line)
             if stage is not None and stage not in told:
                 told.append(stage)
