@@ -193,7 +193,7 @@ class Offices:
         if work.ending is not None and work.ending.why == "budget" and engine.outstanding:
             # what the open batches do not use of what is held for them can still be spent
             return None
-        return work.ending
+        return work.ending or flow.stopped
 
     async def wait(self, stopped: asyncio.Event) -> Ending | None:
         """Until the next look is due, somebody stops the run, or its time is over; at once where nobody waits."""

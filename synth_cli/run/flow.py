@@ -107,6 +107,9 @@ class Flow:
         """Tasks that were handed out."""
         self.more = False
         """Whether another pass may find something to do."""
+        self.stopped: Ending | None = None
+        """What the pass came upon that ends the run, once what was found before it is asked."""
+        self._reading = False
         self._tracked = 0
         self._exhausted = False
         self._scan = self._scanning()
@@ -141,11 +144,17 @@ class Flow:
         return all(queue.size < HIGH for queue in self.queues.values())
 
     def _scanning(self) -> Iterator[None]:
+        self._reading = True
         for _ in self._chain.first(self).rows():
+            self._reading = False
             yield
             if self._shift.ending is not None:
                 return
-        self.passed.complete = True
+            if self.stopped is not None:
+                break
+            self._reading = True
+        self._reading = False
+        self.passed.complete = self.stopped is None
         self._exhausted = True
 
     # what the pass meets
@@ -155,6 +164,8 @@ class Flow:
 
     def model(self, stage: ModelStage, seen: Seen) -> Finished | None:
         passed = self.passed
+        if self.stopped is not None:
+            return None
         if seen.refused is not None:
             passed.refused += 1
             self._failed(stage, seen.row, seen.refused)
@@ -285,8 +296,13 @@ class Flow:
                 self.more = True
 
     def _failed(self, stage: ModelStage | EachStage, row: Row, cause: Fault | Invalid) -> None:
-        if stage.stops:
-            self._shift.end(Ending("on_failure", stopped_by(row, cause)))
+        if not stage.stops:
+            return
+        ending = Ending("on_failure", stopped_by(row, cause))
+        if self._reading:
+            self.stopped = self.stopped or ending
+        else:
+            self._shift.end(ending)
 
     def _wake(self) -> None:
         """Those with nothing to do may be done, or have something now."""

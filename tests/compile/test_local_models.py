@@ -151,7 +151,7 @@ def test_length_from_either_place_is_asked_for(tmp_path: Path) -> None:
     """`backend_params.max_tokens` is the generation parameter of that name."""
     text = "model: org/model\nengine: vllm\nprompt: hi\nbackend_params: {max_tokens: 5}\n"
     made = plan(load(write(tmp_path, text + "generation_params: {min_tokens: 2}\n"), environ={}), provider_of)
-    assert made.steps[0].terms.params == {"max_tokens": 5, "min_tokens": 2}
+    assert made.steps[0].voices[0].terms.params == {"max_tokens": 5, "min_tokens": 2}
 
 
 def test_context_above_the_models_own(tmp_path: Path) -> None:
