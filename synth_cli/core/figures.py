@@ -69,9 +69,11 @@ class Traffic:
     @property
     def output_rate(self) -> float | None:
         """Output tokens per second, from the first request to the last outcome; None where no usage is known."""
-        if self.first is None or self.last is None or self.last <= self.first or self.unmetered == self.replies:
+        if self.first is None or self.last is None or self.unmetered == self.replies:
             return None
-        return self.usage.output / (self.last - self.first)
+        # as exact as a report writes times, so that one that was read back says the same
+        seconds = round(self.last, 6) - round(self.first, 6)
+        return self.usage.output / seconds if seconds > 0 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ def described(name: str, voice: Voice, wanted: Wanted, here: Machine, config: Ma
 
 def lines(workers: Workers) -> Iterator[tuple[str, str]]:
     """(label, text) of each line for people."""
-    parts = [f"dtype {workers.dtype}" if workers.dtype else "dtype as the model was saved"]
+    parts = [workers.model, f"dtype {workers.dtype}" if workers.dtype else "dtype as the model was saved"]
     parts.append(f"context {workers.context:,} tokens" if workers.context else "context the model's own")
     if workers.at_once:
         parts.append(f"at most {workers.at_once:,} requests at once")

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from synth_cli.cli.app import app
-from synth_cli.compile.plan import StepPlan, plan
+from synth_cli.compile.plan import Voice, plan
 from synth_cli.core.machine import GIB, Gpu, Machine, Wanted
 from synth_cli.providers.resolve import provider_of
 from synth_cli.run.local import Workers, described, lines, wanted_of
@@ -31,8 +31,9 @@ def write(folder: Path, **keys: Any) -> Path:
     return path
 
 
-def step(folder: Path, **keys: Any) -> StepPlan:
-    return plan(load(write(folder, **keys), environ={}), provider_of).steps[0]
+def step(folder: Path, **keys: Any) -> Voice:
+    (voice,) = plan(load(write(folder, **keys), environ={}), provider_of).steps[0].voices
+    return voice
 
 
 def synth(command: str, path: Path, *more: str) -> Any:
@@ -71,10 +72,10 @@ def test_what_an_online_step_wants(tmp_path: Path) -> None:
     assert wanted_of(step(tmp_path, **online, backend_params=spread)) == Wanted(vllm=False, workers=4, ray=True)
 
 
-def shown(made: StepPlan, here: Machine, config: dict[str, Any]) -> list[str]:
+def shown(made: Voice, here: Machine, config: dict[str, Any]) -> list[str]:
     wanted = wanted_of(made)
     assert wanted is not None
-    return [f"{label}: {text}" for label, text in lines(described(made, wanted, here, config))]
+    return [f"{label}: {text}" for label, text in lines(described("main", made, wanted, here, config))]
 
 
 def test_a_plan_says_what_it_would_start(tmp_path: Path) -> None:
@@ -83,13 +84,13 @@ def test_a_plan_says_what_it_would_start(tmp_path: Path) -> None:
     made = step(tmp_path, backend_params=params)
     four = Machine("0.11.0", "cuda", True, (H200,) * 4)
     assert shown(made, four, {"torch_dtype": "bfloat16", "max_position_embeddings": 32768}) == [
-        "model: dtype bfloat16, context 32,768 tokens, at most 64 requests at once",
+        "model: org/tiny, dtype bfloat16, context 32,768 tokens, at most 64 requests at once",
         "workers: 2 workers, tensor parallel 2, 4 GPUs, on Ray",
         "here: vLLM 0.11.0, 4 x NVIDIA H200 (140 GiB)",
     ]
     wanted = wanted_of(made)
     assert wanted is not None
-    assert described(made, wanted, four, {}) == Workers(
+    assert described("main", made, wanted, four, {}) == Workers(
         model="org/tiny",
         dtype=None,
         context=None,
@@ -110,13 +111,13 @@ def test_a_plan_says_what_is_not_known(tmp_path: Path) -> None:
     """Before a model is downloaded; what the spec says is known."""
     cpu = Machine("0.11.0+cpu", "cpu")
     assert shown(step(tmp_path), cpu, {}) == [
-        "model: dtype as the model was saved, context the model's own",
+        "model: org/tiny, dtype as the model was saved, context the model's own",
         "workers: 1 worker, no GPU",
         "here: vLLM 0.11.0+cpu",
     ]
     params = {"dtype": "float16", "max_model_length": 2048, "engine_args": {"max_model_len": 1024, "dtype": "auto"}}
     assert shown(step(tmp_path, backend_params=params), cpu, {"dtype": "bfloat16"})[0] == (
-        "model: dtype bfloat16, context 1,024 tokens"
+        "model: org/tiny, dtype bfloat16, context 1,024 tokens"
     )
 
 
@@ -124,7 +125,7 @@ def test_a_plan_for_a_cluster_does_not_speak_of_this_machine(tmp_path: Path) -> 
     """Neither of its GPUs nor of what is missing on it."""
     made = step(tmp_path, backend_params={"distributed": {"address": "auto", "workers": 8}})
     assert shown(made, Machine(ray=True), {}) == [
-        "model: dtype as the model was saved, context the model's own",
+        "model: org/tiny, dtype as the model was saved, context the model's own",
         "workers: 8 workers, tensor parallel 1, 8 GPUs, on Ray at auto",
     ]
 
@@ -154,7 +155,7 @@ def test_without_vllm_a_run_ends_before_it_begins(tmp_path: Path) -> None:
     assert told.exit_code == 0
     assert f"cannot run  vLLM is not installed; run: {INSTALL}\n" in told.stdout
     told = synth("plan", path, "--json")
-    assert json.loads(told.stdout)["workers"]["obstacles"] == [f"vLLM is not installed; run: {INSTALL}"]
+    assert json.loads(told.stdout)["workers"][0]["obstacles"] == [f"vLLM is not installed; run: {INSTALL}"]
 
 
 @NO_VLLM
