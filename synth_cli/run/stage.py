@@ -13,7 +13,7 @@ from typing import TypeAlias
 from synth_cli.compile.plan import StepPlan
 from synth_cli.compile.script import Past, Script
 from synth_cli.core.ports import Ledger
-from synth_cli.core.reply import Fault
+from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.core.request import Draft, Message, Request, identify
 from synth_cli.core.row import Context, Finished, Row, Sampled
 from synth_cli.core.state import NOTHING, Answered, Failed, History, Unanswered
@@ -185,7 +185,7 @@ class ModelStage:
         while True:
             if history is None:
                 history = self.ledger.histories([request.id]).get(request.id, NOTHING)
-            stands = self._standing(row, draft, history, past, asking=asking)
+            stands = self._standing(row, draft, request, history, past, asking=asking)
             if isinstance(stands, Unanswered):
                 pending = self.batches and bool(self.ledger.pending([request.id]))
                 return Open(request, draft, history, stands, past, pending, attempts)
@@ -201,36 +201,29 @@ class ModelStage:
             request = identify(draft, draft.content(self.epoch), request.id)
 
     def _standing(
-        self, row: Row, draft: Draft, history: History, past: tuple[Past, ...], *, asking: bool
+        self, row: Row, draft: Draft, request: Request, history: History, past: tuple[Past, ...], *, asking: bool
     ) -> Answered | Failed | Unanswered:
-        context = Context(row, draft.sample)
         if history is NOTHING:
             return NEVER
-        stands = self.policies[draft.voice].standing(history, context, asking=asking)
-        if isinstance(stands, Unanswered) and self.plan.fallbacks and self._stood_in(row, draft, history, past):
+        stands = self.policies[draft.voice].standing(history, Context(row, draft.sample), asking=asking)
+        if isinstance(stands, Unanswered) and self.plan.fallbacks and self._stood_in(row, draft, request, past):
             # somebody else has answered since: that is not to be paid for again
-            last = history.faults[-1] if history.faults else history.permanent
-            cause = stands.invalid or (None if last is None else last.fault)
-            if cause is not None:
-                return Failed(cause, history)
+            return Failed(stands.invalid or STOOD_IN, history)
         return stands
 
-    def _stood_in(self, row: Row, draft: Draft, history: History, past: tuple[Past, ...]) -> bool:
+    def _stood_in(self, row: Row, draft: Draft, request: Request, past: tuple[Past, ...]) -> bool:
         """Whether a fallback has a valid answer to this."""
-        past = (*past, Past(draft, False))
-        request_id = history.replies[-1].id if history.replies else _faulted_id(history)
-        while request_id is not None:
+        while True:
+            past = (*past, Past(draft, False))
             following = self.script.following(row, past)
             if not isinstance(following, Draft) or following.voice not in self.plan.fallbacks:
                 return False
-            request_id = identify(following, following.content(self.epoch), request_id).id
-            known = self.ledger.histories([request_id]).get(request_id, NOTHING)
+            request, draft = identify(following, following.content(self.epoch), request.id), following
+            known = self.ledger.histories([request.id]).get(request.id, NOTHING)
             if known is not NOTHING:
-                stands = self.policies[following.voice].standing(known, Context(row, following.sample), asking=False)
+                stands = self.policies[draft.voice].standing(known, Context(row, draft.sample), asking=False)
                 if isinstance(stands, Answered):
                     return True
-            past = (*past, Past(following, False))
-        return False
 
     def _ended(
         self,
@@ -296,12 +289,7 @@ class WholeStage:
 
 Stage: TypeAlias = ModelStage | EachStage | WholeStage
 NEVER = Unanswered()
-
-
-def _faulted_id(history: History) -> bytes | None:
-    if history.faults:
-        return history.faults[-1].id
-    return None if history.permanent is None else history.permanent.id
+STOOD_IN = Fault(FaultKind.MISSING, "a fallback answered in its place")
 
 
 def written(draft: Draft) -> tuple[Message, ...]:
