@@ -215,6 +215,9 @@ class Passage:
         """All rows of the steps before are kept, then handed to the step."""
         chain, worksheet = self._chain, self._chain.worksheet
         if self._again and stage.name in chain.made:
+            # what became of the rows before is told in each pass
+            for _ in self._upstream(stage):
+                yield []
             # a function of the user's may give other rows the second time
             yield from self._stored(f"{stage.name}>")
             self._visitor.whole(stage, *chain.made[stage.name])

@@ -184,3 +184,59 @@ def test_a_preview_shows_rows_as_they_will_be_written(tmp_path: Path) -> None:
         ([{"instruction": "Why one?", "input": "", "output": "Ans"}], None),
         ([], "dropped by the format: output is null"),
     ]
+
+
+def test_a_chain_of_answers_and_judgements_ends_in_pairs(tmp_path: Path) -> None:
+    """Several answers to a question, a score for each, grouped: the best against the worst, ties dropped."""
+
+    def script(asked: Asked) -> Say:
+        if asked.user.startswith("Rate"):
+            return Say(f'{{"score": {0 if "two" in asked.user else asked.user.count("!")}}}')
+        return Say(asked.user + "!" * (asked.number % 3))
+
+    with serving(script) as server:
+        model = {"name": "m", "base_url": server.url, "api_key": "k"}
+        params = {"max_concurrent_requests": 1}
+        chain = {
+            "model": model,
+            "backend_params": params,
+            "input": QUESTIONS,
+            "steps": [
+                {"name": "answer", "prompt": "{{ question }}", "samples": 3},
+                {
+                    "name": "judge",
+                    "prompt": "Rate {{ row.response }}",
+                    "response": {"schema": {"score": "int"}},
+                },
+                {"name": "together", "type": "group", "by": "question"},
+            ],
+            "output": {"format": "dpo"},
+        }
+        assert synth("validate", write(tmp_path, chain)).code == 0
+        called = synth("run", write(tmp_path, chain), "--json")
+    assert called.code == 0, called.err
+    assert rows(tmp_path / "job.jsonl") == [
+        {"prompt": "Why one?", "chosen": "Why one?!!", "rejected": "Why one?"},
+    ]
+    assert [one["cause"] for one in called.json["rows"]["drops"]] == ["a tie: all scores are equal"]
+
+
+def test_a_conversation_of_two_models_is_a_chat(tmp_path: Path) -> None:
+    """`turns` gives `messages`: the format takes them as they are."""
+    with serving() as server:
+        model = {"name": "m", "base_url": server.url, "api_key": "k"}
+        made = {
+            "model": model,
+            "input": QUESTIONS,
+            "turns": {
+                "user": {"system": "Ask."},
+                "assistant": {"system": "Be brief."},
+                "start": "{{ question }}",
+                "max": 4,
+            },
+            "output": {"format": "chat"},
+        }
+        called = synth("run", write(tmp_path, made))
+    assert called.code == 0, called.err
+    (first, _) = rows(tmp_path / "job.jsonl")
+    assert [turn["role"] for turn in first["messages"]][-4:] == ["user", "assistant", "user", "assistant"]

@@ -258,6 +258,23 @@ def test_rows_of_which_only_some_samples_came_are_published(tmp_path: Path) -> N
     assert rows(tmp_path / "job.jsonl") == ROWS
 
 
+def test_what_failed_before_a_step_that_needs_all_rows_is_told(tmp_path: Path) -> None:
+    """The rows of a group are there without it, and the exit code is 1 all the same; running again says the same."""
+    with serving(refuse("two")) as server:
+        made = spec(server.url)
+        steps = [
+            {"name": "say", "prompt": made.pop("prompt"), "samples": 2},
+            {"name": "all", "type": "group", "by": "word"},
+        ]
+        path = write(tmp_path, {**made, "steps": steps})
+        called = [synth("run", path, "--json"), synth("run", path, "--json", "--no-calls")]
+    figures = [{key: one.json["rows"][key] for key in ("in", "out", "failed")} for one in called]
+    assert [one.code for one in called] == [1, 1]
+    assert figures == [{"in": 3, "out": 2, "failed": 1}] * 2
+    assert [row["word"] for row in rows(tmp_path / "job.jsonl")] == ["one", "three"]
+    assert len(failures(tmp_path)) == 2
+
+
 def test_a_simulated_run_never_replaces_a_real_output(tmp_path: Path) -> None:
     """After a real run `--simulate` leaves the file, says why, and keeps its own rows apart."""
     with serving() as server:
