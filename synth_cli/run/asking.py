@@ -141,8 +141,10 @@ class Asking:
                 more |= flow.more
                 progress |= flow.handed > 0
                 if len(phases) > 1:
+                    # the next model needs the memory
                     for lane in phase:
-                        await lane.close()
+                        if lane.local:
+                            await lane.close()
             if self._offices:
                 ending = await self._offices.advance(self._batches, fresh=progress)
                 if ending is not None:
@@ -213,7 +215,7 @@ class Asking:
     def _progress(self) -> Progress:
         wired, passed = self._desk.wired, self._passed
         tally = total((*(work.tally for lane in self._lanes for work in lane.works), *self._offices.tallies()))
-        known = passed.requests if passed.complete and len(wired.chain.stages) == 1 else wired.total
+        known = passed.requests if passed.complete and wired.simple else wired.total
         notes = [note for note in (*(lane.note for lane in self._lanes), self._offices.note) if note]
         return Progress(
             total=known,

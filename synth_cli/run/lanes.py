@@ -91,10 +91,9 @@ class Lane:
         while True:
             self._ready.clear()
             if queue.ready() or work.holding:
-                if self.engine is None:
-                    self.engine = await self._engines.opened(self, self._leave)
-                    self.say = ""
-                await self.engine.advance(work, record)
+                engine = self.engine = self.engine or await self._opened(shift)
+                if engine is not None:
+                    await engine.advance(work, record)
             if flow.over or shift.ending is not None:
                 return
             if not queue.size:
@@ -104,6 +103,20 @@ class Lane:
         """Gives back what the engine holds; it is opened again when it is needed."""
         self.engine = None
         await self._leave.aclose()
+
+    async def _opened(self, shift: Shift) -> Asking | None:
+        """The engine, once it is up; None where the run ended before that."""
+        opening = asyncio.ensure_future(self._engines.opened(self, self._leave))
+        try:
+            while not opening.done() and shift.ending is None:
+                await asyncio.wait({opening}, timeout=PATIENCE)
+            return await opening if opening.done() else None
+        finally:
+            self.say = ""
+            if not opening.done():
+                opening.cancel()
+                with suppress(asyncio.CancelledError):
+                    await opening
 
     async def _rest(self) -> None:
         with suppress(TimeoutError):

@@ -34,6 +34,7 @@ from synth_cli.responses.judge import Judge
 from synth_cli.responses.parse import load_parse
 from synth_cli.responses.shape import Shaper
 from synth_cli.run.local import ready
+from synth_cli.run.once import Once
 from synth_cli.run.options import RunOptions
 from synth_cli.run.passage import Chain
 from synth_cli.run.policy import Policy
@@ -55,6 +56,8 @@ class Wired:
     """Columns that the output has even without a row, as far as they can be told."""
     total: int | None
     """Requests that the input makes, where counting its rows is cheap and one step asks them."""
+    simple: bool
+    """Whether all requests are known once the input has been read."""
 
 
 def simulated(voice: Voice, options: RunOptions) -> bool:
@@ -126,7 +129,7 @@ def wire(running: Running) -> Iterator[Wired]:
             epoch=running.epoch,
             rows=lambda tally: rows_of(running, tally),
         )
-        yield Wired(chain, columns_of(plan), total_of(running))
+        yield Wired(chain, columns_of(plan), total_of(running), simple_of(plan))
 
 
 def chain_of(
@@ -155,7 +158,14 @@ def chain_of(
             script=script(step, plan.folder),
             policies=tuple(policy_of(step, voice, options) for voice in step.voices),
             rules=tuple(rules_of(step, voice, plan, options) for voice in step.voices),
-            shaper=shaper_of(step, plan, options, metadata=name in final and plan.loaded.spec.output.metadata),
+            shaper=shaper_of(
+                step,
+                plan,
+                options,
+                metadata=name in final and plan.loaded.spec.output.metadata,
+                # rows of the last step are made once, others in each pass that comes by them
+                kept_in=None if name == last and plan.target is None else worksheet,
+            ),
             ledger=ledger,
             worksheet=worksheet,
             epoch=epoch,
@@ -200,9 +210,13 @@ def columns_of(plan: Plan) -> tuple[str, ...]:
     return tuple(sorted(found or ()))
 
 
+def simple_of(plan: Plan) -> bool:
+    return len(plan.steps) == 1 and not plan.steps[0].several and plan.target is None
+
+
 def total_of(running: Running) -> int | None:
     plan = running.plan
-    if len(plan.steps) > 1 or plan.steps[0].several or plan.target is not None or running.options.only is not None:
+    if not simple_of(plan) or running.options.only is not None:
         return None
     rows = count_rows(plan.source, folder=plan.folder)
     if rows is not None and running.options.shard is not None:
@@ -250,8 +264,10 @@ def rules_of(step: StepPlan, voice: Voice, plan: Plan, options: RunOptions) -> R
     )
 
 
-def shaper_of(step: StepPlan, plan: Plan, options: RunOptions, *, metadata: bool) -> Shaper:
+def shaper_of(step: StepPlan, plan: Plan, options: RunOptions, *, metadata: bool, kept_in: Worksheet | None) -> Shaper:
     parse = load_parse(step.step.parse, plan.folder) if step.step.parse is not None else None
+    if parse is not None and kept_in is not None:
+        parse = Once(step.name, parse, kept_in)
     return Shaper(
         step.step,
         step.templates,

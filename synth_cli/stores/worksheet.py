@@ -33,6 +33,7 @@ PRAGMA locking_mode = EXCLUSIVE;
 CREATE TABLE rows (key INTEGER PRIMARY KEY, place INTEGER NOT NULL, id BLOB NOT NULL, data BLOB NOT NULL);
 CREATE TABLE bound (key INTEGER PRIMARY KEY, ids BLOB NOT NULL);
 CREATE TABLE failed (key INTEGER PRIMARY KEY, fault BLOB NOT NULL);
+CREATE TABLE known (key BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE tally (content INTEGER PRIMARY KEY, times INTEGER NOT NULL, chunk INTEGER NOT NULL);
 """
 READ = (
@@ -149,8 +150,18 @@ class Worksheet:
                 return
             key = found[-1][0] + 1
 
+    def remember(self, key: bytes, data: bytes) -> None:
+        """Keeps something made, for whoever would make it again in this run."""
+        self._insert("INSERT OR REPLACE INTO known VALUES (?, ?)", [(key, data)])
+
+    def recalled(self, key: bytes) -> bytes | None:
+        """What was kept under a key, if anything was."""
+        with explained(self.path):
+            found = self._connection.execute("SELECT data FROM known WHERE key = ?", (key,)).fetchone()
+        return None if found is None else bytes(found[0])
+
     def clear(self) -> None:
-        """Empties it, for another pass over the input."""
+        """Empties it, for another pass over the input. What is remembered stays."""
         with explained(self.path):
             for table in ("rows", "bound", "failed", "tally"):
                 self._connection.execute(f"DELETE FROM {table}")
