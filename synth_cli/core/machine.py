@@ -56,9 +56,15 @@ class Wanted:
         return self.tensor_parallel * self.pipeline_parallel
 
     @property
+    def given(self) -> float | None:
+        """GPUs of each worker, where that is what the spec says: a whole number is at least those of a copy."""
+        each = self.gpus_per_worker
+        return None if each is None or 1 <= each < self.shards else each
+
+    @property
     def gpus(self) -> int:
         """GPUs that all workers take together."""
-        each = self.shards if self.gpus_per_worker is None else self.gpus_per_worker
+        each = self.shards if self.given is None else self.given
         return int(-(-each * self.workers // 1))
 
 
@@ -101,16 +107,16 @@ def _counted(wanted: Wanted, machine: Machine) -> Iterator[Obstacle]:
             f"and there {'are' if here > 1 else 'is'} {has} here{told}",
             "lower it, or name a Ray cluster that has them: distributed: {address: …}",
         )
-    if wanted.gpus_per_worker is not None and 1 < wanted.shards > wanted.gpus_per_worker:
+    if wanted.given is not None and 0 < wanted.given < 1 < wanted.shards:
         yield Obstacle(
-            f"one copy of the model takes {wanted.shards} GPUs, and gpus_per_worker is {wanted.gpus_per_worker:g}",
-            "give both the same number",
+            f"one copy of the model takes {wanted.shards} GPUs, and gpus_per_worker is {wanted.given:g}",
+            "leave it out, or give a whole number",
         )
 
 
 def _factors(wanted: Wanted) -> Iterator[str]:
-    if wanted.gpus_per_worker is not None:
-        yield f"gpus_per_worker {wanted.gpus_per_worker:g}"
+    if wanted.given is not None:
+        yield f"gpus_per_worker {wanted.given:g}"
     elif wanted.shards > 1 or wanted.workers == 1:
         yield f"tensor_parallel_size {wanted.tensor_parallel}"
         if wanted.pipeline_parallel > 1:

@@ -92,8 +92,12 @@ def test_memory_that_nobody_tells_is_enough() -> None:
 
 
 def test_a_worker_with_fewer_gpus_than_its_model() -> None:
-    """Both numbers are the spec's."""
-    wanted = Wanted(tensor_parallel=2, gpus_per_worker=1, ray=True)
-    assert list(obstacles(wanted, TWO)) == [
-        Obstacle("one copy of the model takes 2 GPUs, and gpus_per_worker is 1", "give both the same number")
+    """It takes what a copy of the model takes; a part of a GPU is no part of several."""
+    assert list(obstacles(Wanted(tensor_parallel=2, gpus_per_worker=1, ray=True), TWO)) == []
+    many = Wanted(tensor_parallel=2, gpus_per_worker=1, workers=3, ray=True)
+    assert list(obstacles(many, TWO)) == [
+        Obstacle("6 GPUs are needed for tensor_parallel_size 2 x 3 workers, and there are 2 GPUs here", ELSEWHERE)
     ]
+    said = "one copy of the model takes 2 GPUs, and gpus_per_worker is 0.5"
+    half = Wanted(tensor_parallel=2, gpus_per_worker=0.5, ray=True)
+    assert list(obstacles(half, TWO)) == [Obstacle(said, "leave it out, or give a whole number")]
