@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from synth_cli.core.ports import RateLimits, Record, Work
 from synth_cli.engines.crew import Crew, Say, Start
-from synth_cli.engines.shift import Shift
+from synth_cli.engines.stint import Stint
 from synth_cli.engines.suspects import Suspects
 
 
@@ -30,7 +30,7 @@ class LocalEngine:
         self._suspects = Suspects()
         self._clock = clock
         self._time_of_day = time_of_day
-        self._shift: Shift | None = None
+        self._stint: Stint | None = None
 
     async def open(self) -> None:
         """Until the first worker can be asked; the others join when they can. Raises SynthError."""
@@ -43,7 +43,7 @@ class LocalEngine:
     @property
     def in_flight(self) -> int:
         """Requests that are with a worker."""
-        return 0 if self._shift is None else self._shift.in_flight
+        return 0 if self._stint is None else self._stint.in_flight
 
     @property
     def concurrency(self) -> int:
@@ -66,8 +66,8 @@ class LocalEngine:
 
     def wake(self) -> None:
         """Tells an `advance` that is waiting that the work may have something now."""
-        if self._shift is not None:
-            self._shift.wake()
+        if self._stint is not None:
+            self._stint.wake()
 
     async def advance(self, work: Work, record: Record) -> None:
         """Until `work` is done or stopped, or has nothing to ask now while nothing is in flight.
@@ -76,8 +76,8 @@ class LocalEngine:
         gives those tasks back and raises `CancelledError`. What goes wrong in the work, the record or a worker's
         code is raised as it is. When the workers died too often, the work is failed.
         """
-        self._shift = Shift(self._crew, self._suspects, work, record, clock=self._clock, time_of_day=self._time_of_day)
+        self._stint = Stint(self._crew, self._suspects, work, record, clock=self._clock, time_of_day=self._time_of_day)
         try:
-            await self._shift.run()
+            await self._stint.run()
         finally:
-            self._shift = None
+            self._stint = None

@@ -9,7 +9,7 @@ from functools import partial
 
 from synth_cli.core.ports import Client
 from synth_cli.engines.crew import Hired, Say
-from synth_cli.engines.ray.cluster import Cluster, Need
+from synth_cli.engines.ray.cluster import Cluster
 from synth_cli.engines.ray.remote import start_on
 from synth_cli.engines.ray.spread import Asking, SpreadClient
 from synth_cli.providers.clients import client, read
@@ -25,10 +25,10 @@ async def spread(
     place: Endpoint, wanted: Distributed, environ: Mapping[str, str], leave: AsyncExitStack, log: Say
 ) -> Client:
     """A client that asks through the workers; what `leave` is given ends them. Raises SynthError."""
-    cluster = await Cluster.join(wanted.address, wanted.workers, needed_for="backend_params.distributed")
+    cluster = await Cluster.join(wanted.address, needed_for="backend_params.distributed")
     leave.push_async_callback(cluster.leave)
     make = partial(asking, place, proxies(environ))
-    spreading = SpreadClient([start_on(cluster, make, Need(), read)] * wanted.workers, log=log)
+    spreading = SpreadClient([start_on(cluster, make, cluster.need(0), read)] * wanted.workers, log=log)
     leave.push_async_callback(spreading.close)
     await spreading.open()
     return spreading

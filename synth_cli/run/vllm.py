@@ -12,7 +12,7 @@ from pathlib import Path
 from synth_cli.compile.plan import Voice
 from synth_cli.engines.crew import Hired, Say, Start
 from synth_cli.engines.local import LocalEngine
-from synth_cli.engines.ray.cluster import Cluster, Need
+from synth_cli.engines.ray.cluster import Cluster
 from synth_cli.engines.ray.remote import start_on
 from synth_cli.engines.vllm.settings import ModelSettings, settings_of
 from synth_cli.providers.clients import read
@@ -76,9 +76,9 @@ async def on_cluster(settings: ModelSettings, params: BackendParams, leave: Asyn
     wanted = params.distributed or Distributed(workers=params.data_parallel_size)
     what = "backend_params.data_parallel_size" if params.distributed is None else "backend_params.distributed"
     say("starting Ray" if wanted.address is None else f"connecting to Ray at {wanted.address}")
-    cluster = await Cluster.join(wanted.address, wanted.workers, needed_for=what)
+    cluster = await Cluster.join(wanted.address, needed_for=what)
     leave.push_async_callback(cluster.leave)
-    need = need_of(settings, wanted, cluster.gpus(), cluster.most_gpus_of_a_node())
+    need = cluster.need(gpus_of(settings, wanted, cluster.gpus()))
     cluster.check(need, wanted.workers)
     args = dict(settings.args)
     if need.apart:
@@ -88,13 +88,11 @@ async def on_cluster(settings: ModelSettings, params: BackendParams, leave: Asyn
     return [start_on(cluster, partial(hire, settings), need, read, tell=say)] * wanted.workers
 
 
-def need_of(settings: ModelSettings, wanted: Distributed, gpus: float, of_a_node: float) -> Need:
-    """What a worker takes on a cluster that has so many GPUs, at most so many of them in one machine.
+def gpus_of(settings: ModelSettings, wanted: Distributed, present: float) -> float:
+    """What a worker takes of a cluster that has so many GPUs.
 
     A copy takes what its parallelism says, or more where the spec does; on machines without any, none.
     """
     if "gpus_per_worker" in wanted.model_fields_set:
-        own = max(wanted.gpus_per_worker, settings.gpus) if wanted.gpus_per_worker >= 1 else wanted.gpus_per_worker
-    else:
-        own = settings.gpus if gpus else 0
-    return Need(own, apart=own > 1 and 0 < of_a_node < own)
+        return max(wanted.gpus_per_worker, settings.gpus) if wanted.gpus_per_worker >= 1 else wanted.gpus_per_worker
+    return settings.gpus if present else 0

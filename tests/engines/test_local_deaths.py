@@ -12,7 +12,7 @@ from local_runs import Facts, run, tasks, until, work_of
 
 from synth_cli.core.ports import WorkerLostError
 from synth_cli.core.reply import Fault, FaultKind
-from synth_cli.engines import crew, shift
+from synth_cli.engines import crew, stint
 from synth_cli.engines.crew import Hired, Say
 from synth_cli.engines.local import LocalEngine
 from synth_cli.engines.recording import GroupRecord
@@ -24,7 +24,7 @@ LOST = Fault(FaultKind.LOST, "the worker died", retry_after=0.0)
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew, "PAUSE", 0.0)
-    monkeypatch.setattr(shift, "LOOK", 0.0)
+    monkeypatch.setattr(stint, "LOOK", 0.0)
 
 
 def guilty(found: list[tuple[int, Fault]]) -> list[int]:
@@ -189,7 +189,7 @@ def test_the_display_counts_the_restarts() -> None:
 
 def test_calls_that_do_not_notice_the_death_are_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that answers one call with its death and leaves the others hanging holds up nobody."""
-    monkeypatch.setattr(shift, "GRACE", 0.01)
+    monkeypatch.setattr(stint, "GRACE", 0.01)
 
     class Deaf(LittleWorker):
         async def ask(self, requests: Any) -> Any:

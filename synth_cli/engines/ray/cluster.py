@@ -36,21 +36,24 @@ class Need:
 
 
 class Cluster:
-    """Connected from `join` until `leave`. In one process there is at most one."""
+    """Connected from `join` until `leave`. All of a process are one: Ray is left when the last of them leaves."""
 
-    def __init__(self, ray: Any, address: str | None, owned: bool) -> None:
+    _joined = 0
+    _joining = threading.Lock()
+
+    def __init__(self, ray: Any, address: str | None) -> None:
         self.ray = ray
         self.address = address
-        self._owned = owned
 
     @classmethod
-    async def join(cls, address: str | None, workers: int, *, needed_for: str) -> Cluster:
-        """The cluster at this address; without one, Ray is started on this machine with room for so many workers.
+    async def join(cls, address: str | None, *, needed_for: str) -> Cluster:
+        """The cluster at this address; without one (or with 'local'), Ray is started on this machine.
 
         Takes some seconds. Raises MissingExtra without Ray, SetupError where no cluster answers.
         """
         environment = dict(QUIET)
-        if address is None:
+        if address in (None, "local"):
+            address = None
             # nobody else on this machine may run things in our name
             environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         for name, value in environment.items():
@@ -62,36 +65,45 @@ class Cluster:
             if error.name != "ray":
                 raise
             raise MissingExtra("ray", needed_for, INSTALL) from None
-        if ray.is_initialized():
-            return cls(ray, address, owned=False)
         # what matters is raised
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         # in a thread of its own, so that the display goes on
-        cluster = await asyncio.to_thread(cls._connected, ray, address, workers)
+        await asyncio.to_thread(cls._connect, ray, address)
         _signals_are_ours()
-        return cluster
+        return cls(ray, address)
 
     @classmethod
-    def _connected(cls, ray: Any, address: str | None, workers: int) -> Cluster:
+    def _connect(cls, ray: Any, address: str | None) -> None:
         said: dict[str, Any] = {"address": address, "log_to_driver": False, "configure_logging": False}
         if address is None:
-            # one core for each worker is a matter of counting here, not of having them
-            cores = max(workers, os.cpu_count() or 1)
-            said |= {"address": "local", "include_dashboard": False, "object_store_memory": STORE, "num_cpus": cores}
-        try:
-            ray.init(**said)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            where = "on this machine" if address is None else f"at {address}"
-            raise SetupError(
-                f"there is no Ray {where}: {' '.join(str(error).split())}",
-                hint="see that the cluster runs (ray status), and that its Ray and Python are the same as here",
-            ) from None
-        return cls(ray, address, owned=True)
+            said |= {"address": "local", "include_dashboard": False, "object_store_memory": STORE}
+        with cls._joining:
+            try:
+                if not ray.is_initialized():
+                    ray.init(**said)
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+                where = "on this machine" if address is None else f"at {address}"
+                raise SetupError(
+                    f"there is no Ray {where}: {' '.join(str(error).split())}",
+                    hint="see that the cluster runs (ray status), and that its Ray and Python are the same as here",
+                ) from None
+            cls._joined += 1
+
+    @classmethod
+    def _disconnect(cls, ray: Any) -> None:
+        with cls._joining:
+            cls._joined -= 1
+            if not cls._joined:
+                ray.shutdown()
 
     async def leave(self) -> None:
         """Ends what was started here; of another's cluster, the connection."""
-        if self._owned:
-            await asyncio.to_thread(self.ray.shutdown)
+        await asyncio.to_thread(self._disconnect, self.ray)
+
+    def need(self, gpus: float) -> Need:
+        """What a worker with so many GPUs takes. The cores of this machine are not counted."""
+        of_a_node = self.most_gpus_of_a_node()
+        return Need(gpus, cpus=0 if self.address is None else 1, apart=gpus > 1 and 0 < of_a_node < gpus)
 
     def gpus(self) -> float:
         """GPUs that the cluster has now."""

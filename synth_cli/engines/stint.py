@@ -46,7 +46,7 @@ class Call:
     running: asyncio.Task[None] | None = None
 
 
-class Shift:
+class Stint:
     """Made for one `advance`, run once."""
 
     def __init__(
