@@ -99,7 +99,7 @@ class VllmWorker:
             worker = cls(engine, settings, launch, _loaded(engine, settings, time.monotonic() - began))
         except (TypeError, ValueError) as error:
             # a parser that vLLM does not have, or that does not fit the model
-            await asyncio.to_thread(_end, engine)
+            await _ended(engine)
             launch.guard.dismiss()
             raise starting.refusal(error, launch) from error
         say(f"{worker.loaded.model} ready: {worker.loaded.dtype}, context {worker.loaded.context}")
@@ -139,7 +139,7 @@ class VllmWorker:
         if self._closed:
             return
         self._closed = True
-        await asyncio.to_thread(_end, self._engine, self._processes)
+        await _ended(self._engine, self._processes)
         self._launch.drop()
 
     def _prepare(self, terms: Terms) -> Prepared:
@@ -287,6 +287,15 @@ def _lora_request(settings: ModelSettings) -> Any:
 def _processes(engine: Any) -> tuple[Any, ...]:
     manager = getattr(engine.engine_core.resources, "engine_manager", None)
     return tuple(getattr(manager, "processes", ()))
+
+
+async def _ended(engine: Any, processes: Sequence[Any] = ()) -> None:
+    await asyncio.to_thread(_end, engine, processes)
+    # its sockets are closed by a call that waits for the loop; their context it leaves to chance
+    await asyncio.sleep(0)
+    context = getattr(engine.engine_core.resources, "ctx", None)
+    if context is not None:
+        context.destroy(linger=0)
 
 
 def _end(engine: Any, processes: Sequence[Any] = ()) -> None:
