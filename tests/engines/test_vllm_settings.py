@@ -105,6 +105,14 @@ def test_a_chat_template_is_a_file_or_itself(tmp_path: Path) -> None:
         settings_of("m", BackendParams(chat_template="nothing.jinja"), folder=tmp_path)
 
 
+def test_tools_choose_the_backend_that_reads_them(tmp_path: Path) -> None:
+    """How a call must look is written in a way that only one backend knows."""
+    params = BackendParams(engine_args={"tool_call_parser": "hermes"})
+    assert settings_of("m", params, folder=tmp_path).args == {
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}
+    }
+
+
 def test_settings_can_be_sent(tmp_path: Path) -> None:
     """To a worker in another process."""
     settings = settings_of("m", BackendParams(engine_args={"seed": 1}), folder=tmp_path, log=tmp_path / "log")

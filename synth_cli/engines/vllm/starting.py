@@ -152,7 +152,14 @@ def engine_args(settings: ModelSettings) -> Any:
             near = get_close_matches(name.replace("-", "_"), known, n=1)
             hint = f"did you mean '{near[0]}'?" if near else "names are those of vLLM's AsyncEngineArgs"
             raise SetupError(f"engine_args: vLLM has no argument '{name}'", hint=hint)
-    return AsyncEngineArgs(**{**_defaults(settings), **_lora(settings), **settings.args, "model": settings.model})
+    args = {**_defaults(settings), **_lora(settings), **settings.args, "model": settings.model}
+    structured = args.get("structured_outputs_config")
+    if isinstance(structured, dict):
+        # of a mapping vLLM makes it only later, after it has written the reasoning parser into it
+        from vllm.config import StructuredOutputsConfig
+
+        args["structured_outputs_config"] = StructuredOutputsConfig(**structured)
+    return AsyncEngineArgs(**args)
 
 
 def _defaults(settings: ModelSettings) -> dict[str, Any]:
