@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import resource
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any
 
 from synth_cli.compile.inputs import known_columns
 from synth_cli.compile.inputs.sources import rows_of
-from synth_cli.errors import UsageError
+from synth_cli.errors import SetupError, UsageError
 from synth_cli.outputs.places import check, local_path, put
 from synth_cli.outputs.sinks import sink, suffix_of
 from synth_cli.report.words import counted
@@ -28,6 +29,8 @@ from synth_cli.spec.addresses import is_url
 from synth_cli.spec.model import SUFFIXES, Input
 
 CHUNK = 512
+SPARE = 64
+"""Open files that are not parts."""
 NO_MARK = "give the files that `synth run --shard` wrote, each once"
 
 
@@ -54,6 +57,7 @@ def merge(out: str, paths: Sequence[str]) -> Merged:
     here = Path.cwd()
     _distinct(out, paths, here)
     check(out, here)
+    _all_open(len(paths))
     parts = [_part(path, here) for path in paths]
     shards = _whole(parts)
     columns = tuple(sorted(_columns(paths, here)))
@@ -68,6 +72,17 @@ def merge(out: str, paths: Sequence[str]) -> Merged:
             made.discard()
         put(candidate.path, out, here)
     return Merged(candidate.rows, shards)
+
+
+def _all_open(files: int) -> None:
+    """Parts are read side by side: the usual 1,024 open files may be too few. Raises SetupError for too low a limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files + SPARE
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise SetupError(f"{files:,} parts, and only {hard:,} files may be open at once", hint=f"ulimit -Hn {wanted}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _distinct(out: str, paths: Sequence[str], here: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,23 @@ def test_a_shard_keeps_its_rows_when_the_input_grows(tmp_path: Path) -> None:
     assert synth("merge", tmp_path / "merged.jsonl", part(tmp_path, 1, 2), part(tmp_path, 2, 2)).code == 0
     found = [orjson.loads(line)["word"] for line in (tmp_path / "merged.jsonl").read_bytes().splitlines()]
     assert found == [f"w{n}" for n in range(7)]
+
+
+def test_many_parts_are_read_side_by_side(tmp_path: Path) -> None:
+    """More files than may be open at first, in no order of their names."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    parts = [tmp_path / f"{number}.jsonl" for number in range(1, 201)]
+    for number, path in enumerate(parts, 1):
+        marked = [{"n": index, "_shard": f"{number}/200:{index}"} for index in (number - 1, number + 199)]
+        path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in marked))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 60, limits[1]))
+        called = synth("merge", tmp_path / "out.jsonl", *reversed(parts))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert called.code == 0, called.err
+    assert rows(tmp_path / "out.jsonl") == [{"n": index} for index in range(400)]
 
 
 CHAIN: dict[str, Any] = {
