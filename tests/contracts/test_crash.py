@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import random
-import re
-import signal
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,22 +13,17 @@ from typing import Any
 
 import orjson
 import pytest
+from dying import DeadError, dying_after
 from loopback import Asked, Loopback, Step, completion, error, response, serving
+from processes import killed, simulator, started, until
 from whole_runs import failures, rows, spec, synth
 
 import synth_cli.core.retry
 import synth_cli.outputs.publish
-import synth_cli.run.opening
-from synth_cli.core.events import Fact, RoundClosed
-from synth_cli.stores.ledger import SqliteLedger
+from synth_cli.core.events import RoundClosed
 
-SYNTH = Path(sys.executable).with_name("synth")
 AT_ONCE = 2
 OUTPUTS = ["out.jsonl", "out.csv", "deep/out.parquet"]
-
-
-class DeadError(BaseException):
-    """The process is gone: nothing that catches errors may see it."""
 
 
 @dataclass(frozen=True)
@@ -102,25 +92,6 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries come at once: how long they wait is no part of this contract."""
     monkeypatch.setattr(synth_cli.core.retry, "UNKNOWN_PACE", 0.0)
     monkeypatch.setattr(synth_cli.core.retry, "SHORTEST", 0.001)
-
-
-@contextmanager
-def dying_after(facts: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Fact]]:
-    """Runs die when so many facts are recorded; from then on nothing is. Yields what was recorded."""
-    recorded: list[Fact] = []
-
-    class Dying(SqliteLedger):
-        def append(self, group: Sequence[Fact]) -> None:
-            kept = group[: facts - len(recorded)]
-            if kept:
-                super().append(kept)
-                recorded.extend(kept)
-            if len(recorded) >= facts:
-                raise DeadError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(synth_cli.run.opening, "SqliteLedger", Dying)
-        yield recorded
 
 
 def undisturbed(folder: Path, way: Way) -> tuple[dict[str, bytes | None], Loopback, int]:
@@ -221,57 +192,6 @@ def test_what_was_being_published_arrives_though_the_next_run_fails(
     # the provider is gone, and all is asked anew
     edited = ("--set", "prompt=another {{ index }}", "--set", "backend_params.max_retries=0")
     assert (synth("run", path, "--quiet", *edited), written(path)) == (1, expected)
-
-
-class Process:
-    """The simulated model in a process of its own."""
-
-    def __init__(self, *options: str) -> None:
-        command = [str(SYNTH), "simulator", "--port", "0", *options]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        assert self.process.stderr is not None
-        found = re.search(r"http://\S+?/v1", self.process.stderr.readline())
-        assert found is not None
-        self.url = found[0]
-
-    def counts(self) -> dict[str, Any]:
-        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/simulator/counts", timeout=10) as answer:
-            said: dict[str, Any] = orjson.loads(answer.read())
-            return said
-
-    def end(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-
-
-@contextmanager
-def simulator(*options: str) -> Iterator[Process]:
-    process = Process(*options)
-    try:
-        yield process
-    finally:
-        process.end()
-
-
-def started(path: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [str(SYNTH), "run", str(path), "--quiet", *options]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Waits for it, as long as the process lives and at most a minute."""
-    end = time.monotonic() + 60
-    while not condition() and process.poll() is None:
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def killed(process: subprocess.Popen[bytes]) -> bool:
-    """Kills it; whether it still ran."""
-    process.kill()
-    return process.wait(30) == -signal.SIGKILL
 
 
 def many(folder: Path, url: str, count: int, **changes: Any) -> Path:
