@@ -149,8 +149,8 @@ def _with_split(files: Any, cargo: Cargo) -> list[dict[str, Any]]:
 
 
 def _text(api: Any, repo: str, token: str | None) -> str:
-    from huggingface_hub import get_session, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     url = hf_hub_url(repo, NAME, repo_type="dataset", endpoint=api.endpoint)
     response = get_session().get(url, headers=build_hf_headers(token=token))
