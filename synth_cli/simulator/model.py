@@ -11,6 +11,7 @@ from typing import Any, assert_never
 
 import orjson
 
+from synth_cli.simulator import boxed
 from synth_cli.simulator.asked import Asked, Refused, Wanted, tokens_in
 from synth_cli.simulator.draw import Draw, mix, number_of, tag
 from synth_cli.simulator.grammars import GrammarError, written
@@ -78,7 +79,10 @@ class Model:
             if options:
                 return "none of these" if invalid else draw.pick(options)
             spread = settings.output_tokens
-            return prose(draw, max(1, spread * 3 // 4 + draw.below(spread // 2 + 1)))
+            said = prose(draw, max(1, spread * 3 // 4 + draw.below(spread // 2 + 1)))
+            if not invalid and boxed.asked_for(asked.texts):
+                return f"{said} {boxed.result(asked.user, draw)}"
+            return said
         if invalid:
             return '{"unexpected": ' + orjson.dumps(sentence(draw)).decode() + "}"
         match wanted.kind:

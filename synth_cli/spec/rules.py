@@ -177,8 +177,11 @@ def _step(step: Mapping[str, Any], where: Where, folder: Path, *, defaults: Mapp
 def _asking(step: Mapping[str, Any], where: Where, defaults: Mapping[str, Any]) -> Iterator[Finding]:
     name = f"step '{step.get('name')}'" if where else "the spec"
     asked = _given(step, ("prompt", "messages", "turns"))
+    prompt_format = step.get("prompt_format", "chat")
+    # a template of its own may be all that is sent: a model then writes the user's turn
+    framed = isinstance(prompt_format, str) and "{{" in prompt_format
     for key, said in (("prompt", step.get("prompt")), ("user", _user(step))):
-        if isinstance(said, str) and not said.strip():
+        if isinstance(said, str) and not said.strip() and not framed:
             place: Where = (*where, "prompt") if key == "prompt" else (*where, "prompt", "user")
             yield Finding(place, f"'{dotted(place)}' is empty: nothing is asked")
     if not asked:
@@ -193,7 +196,6 @@ def _asking(step: Mapping[str, Any], where: Where, defaults: Mapping[str, Any]) 
     if step.get("model") in (None, []) and defaults.get("model") in (None, []) and not speaking:
         hint = "write model: provider/name, or model: simulator to try without a key"
         yield Finding(where, f"{name} has no 'model'", hint, at_key=True, lacks="model")
-    prompt_format = step.get("prompt_format", "chat")
     if not isinstance(prompt_format, str) or prompt_format == "chat":
         return
     if prompt_format not in FORMATS and "{{" not in prompt_format:

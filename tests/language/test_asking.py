@@ -288,6 +288,15 @@ def test_a_raw_prompt_is_byte_exact(desk: Desk, name: str, system: str | None, p
     assert desk.lines("spec.jsonl") == [{"a": "x", "response": " fine"}]
 
 
+def test_a_template_may_be_all_that_is_sent(desk: Desk) -> None:
+    """An empty user turn in a template of the model's own: it goes on from there, and the empty turn is no problem."""
+    shape = "<|system|>{{ system }}<|user|>"
+    with serving(ok) as server:
+        said = {"system": "You are asked about bees.", "user": ""}
+        bodies = sent(desk, server, prompt=said, prompt_format=shape, generation_params={"max_tokens": 4})
+    assert [body["prompt"] for body in bodies] == ["<|system|>You are asked about bees.<|user|>"]
+
+
 def test_a_raw_prompt_renders_no_data(desk: Desk) -> None:
     """Braces in a column reach the prompt as they are."""
     rows = {"rows": [{"t": "{system} {{ user }} {user}"}]}

@@ -129,6 +129,17 @@ def test_options_in_a_prompt(prompt: str, options: tuple[str, ...]) -> None:
         assert text(prompt) in options
 
 
+def test_a_box_that_is_asked_for_holds_a_number_made_of_those_in_the_question() -> None:
+    """The system's wish or the user's; an answer that is to be invalid has none, and nobody else gets one."""
+    question = "A tray holds 12 rolls. How many are on 8 trays? Put the result in \\boxed{}."
+    boxes = {text(question, seed=seed).rpartition("\\boxed")[2] for seed in range(40)}
+    assert boxes == {"{20}.", "{4}.", "{96}.", "{1.5}."}
+    assert "\\boxed" not in text("A tray holds 12 rolls. How many are on 8 trays?")
+    asked = read_chat({"model": "simulator", "messages": [{"role": "user", "content": question}]})
+    (broken,) = Model().answer(asked, Settings(), invalid=True)
+    assert "\\boxed" not in (broken.text or "")
+
+
 def test_tools() -> None:
     """A forced tool is called; by itself the model calls the one that the text speaks of, or none."""
     (call,) = ask("What is the weather in Oslo?", tools=TOOLS)[0].tool_calls

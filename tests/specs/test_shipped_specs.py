@@ -65,9 +65,9 @@ def copied(spec: str, folder: Path) -> Path:
 
 
 def test_every_shipped_spec_is_in_this_test() -> None:
-    """One that is added is run here."""
+    """One that is added is run here; recipes are run by tests of their own."""
     shipped = {str(path.relative_to(ROOT)) for room in ("specs", "examples") for path in (ROOT / room).rglob("*.yaml")}
-    assert shipped == set(ROWS)
+    assert {path for path in shipped if not path.startswith("specs/recipes/")} == set(ROWS)
 
 
 @pytest.mark.parametrize("spec", ROWS)
