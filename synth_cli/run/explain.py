@@ -30,6 +30,7 @@ from synth_cli.run.wire import (
     available,
     chain_of,
     given_length,
+    idle,
     input_rows,
     most_output,
     price_in,
@@ -340,6 +341,7 @@ def _estimate(entering: Range, leaving: Range, paid: Price | None) -> Range | No
 def _notes(
     plan: Plan, voices: Sequence[Voice], options: RunOptions, count: Counted, steps: Sequence[StepOutlook]
 ) -> Iterator[str]:
+    yield from idle(plan)
     if volatile(plan.source):
         yield "the source may change: a run may read other rows"
     if plan.target is not None:

@@ -176,6 +176,17 @@ def chain_of(
     return Chain(stages, last, lambda key: rows(partial(worksheet.tally, space=key)), worksheet, worksheet.path.parent)
 
 
+def idle(plan: Plan) -> tuple[str, ...]:
+    """What is said of steps whose rows nobody takes: they are not run."""
+    steps = {step.name: step for step in plan.steps}
+    needed = leading_to(plan.steps[-1].name, steps)
+    return tuple(
+        f"step '{name}' is not run: no step that leads to the output takes its rows"
+        for name in steps
+        if name not in needed
+    )
+
+
 def leading_to(name: str, steps: Mapping[str, StepPlan]) -> frozenset[str]:
     """A step and all before it whose rows it takes."""
     found: set[str] = set()
