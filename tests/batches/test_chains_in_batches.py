@@ -47,7 +47,7 @@ def test_a_chain_over_engines_is_answered_as_it_is_online(engines: tuple[str, st
 
 
 def test_each_tick_advances_all_it_can(tmp_path: Path) -> None:
-    """Batch → online → batch with `--no-wait`: 75 until done; what is behind a batch goes on in the tick that has it."""
+    """Batch → online → batch with `--no-wait`: 75 until done; what is behind one goes on in the tick that has it."""
     steps = [
         step("a", "batch", "row {{ index }}"),
         step("b", "online", "then {{ a }}"),
