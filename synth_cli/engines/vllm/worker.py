@@ -243,7 +243,7 @@ def _load(settings: ModelSettings, launch: starting.Launch, unwanted: threading.
             engine = AsyncLLM(
                 vllm_config=config,
                 executor_class=Executor.get_class(config),
-                log_requests=False,
+                log_requests=args.enable_log_requests,
                 # measuring every token costs more than all the rest that is done for a row here
                 log_stats=False,
                 usage_context=UsageContext.ENGINE_CONTEXT,
