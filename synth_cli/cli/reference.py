@@ -1,4 +1,4 @@
-"""The commands and their options as README.md has them, made from the commands themselves.
+"""The commands and their options, and the recipes, as README.md has them: made from what they are.
 
 `python -m synth_cli.cli.reference` writes them between the markers of README.md in the current folder. The layout is
 ours, so that it does not change with the library that parses the command line.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 BEGIN, END = "<!-- commands -->", "<!-- /commands -->"
+RECIPES_BEGIN, RECIPES_END = "<!-- recipes -->", "<!-- /recipes -->"
 WIDTH = 100
 WIDEST = 28
 """Columns of an option's own text, beyond which its help begins on the next line."""
@@ -77,12 +78,29 @@ def _value(default: Any) -> str:
     return "TEXT"
 
 
+def recipe_table() -> str:
+    """A line for each recipe, in its own words."""
+    from synth_cli.run.starter import recipes
+
+    lines = [f"| [{name}](specs/recipes/{name}.yaml) | {each.description} |" for name, each in recipes().items()]
+    return "\n".join(["| recipe | makes |", "|---|---|", *lines])
+
+
 def documented(text: str) -> str:
-    """A README with the reference as it is now; one without the markers gets a section at its end."""
-    block = f"{BEGIN}\n\n{reference()}\n\n{END}"
+    """A README with the reference as it is now; one without the markers gets a section at its end.
+
+    The table of recipes is written only where its markers are.
+    """
+    text = _between(text, RECIPES_BEGIN, RECIPES_END, recipe_table)
     if BEGIN in text and END in text:
-        return text[: text.index(BEGIN)] + block + text[text.index(END) + len(END) :]
-    return f"{text.rstrip()}\n\n## Commands\n\n{block}\n"
+        return _between(text, BEGIN, END, reference)
+    return f"{text.rstrip()}\n\n## Commands\n\n{BEGIN}\n\n{reference()}\n\n{END}\n"
+
+
+def _between(text: str, begin: str, end: str, made: Callable[[], str]) -> str:
+    if begin not in text or end not in text:
+        return text
+    return f"{text[: text.index(begin)]}{begin}\n\n{made()}\n\n{end}{text[text.index(end) + len(end) :]}"
 
 
 def main() -> int:

@@ -1,6 +1,15 @@
-"""The spec that `synth init` writes: small, commented, and running as it is."""
+"""What `synth init` writes: a small, commented spec that runs as it is, or one of the recipes."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import synth_cli
+from synth_cli.errors import UsageError
+from synth_cli.spec.hints import suggest
 
 STARTER = """\
 # A job for synth. Check it:  synth validate {name}.yaml      What would it cost?  synth plan {name}.yaml
@@ -40,3 +49,57 @@ output:
 def starter(name: str) -> str:
     """The starter spec under this name."""
     return STARTER.format(name=name)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A method as a spec. `files` are those that the spec reads, by their path from it."""
+
+    name: str
+    text: str
+    files: Mapping[str, bytes]
+
+    @property
+    def description(self) -> str:
+        found = DESCRIPTION.search(self.text)
+        return found[1].strip("\"'") if found else ""
+
+    def named(self, name: str) -> str:
+        """The spec as a job of this name: its state and its output are called so too."""
+        text = re.sub(rf"^name: {re.escape(self.name)}$", f"name: {name}", self.text, count=1, flags=re.MULTILINE)
+        return re.sub(rf"\bout/{re.escape(self.name)}\b", f"out/{name}", text)
+
+
+DESCRIPTION = re.compile(r"^description: (.+)$", re.MULTILINE)
+READ = re.compile(r"\bdata/[\w.-]*\w")
+
+
+def recipes() -> Mapping[str, Recipe]:
+    """Those that come with synth, by name: inside the package, or, in a checkout, with the other specs."""
+    package = Path(synth_cli.__file__).parent
+    installed = package / "recipes"
+    folder = installed if installed.is_dir() else package.parent / "specs" / "recipes"
+    return {path.stem: _read(path) for path in sorted(folder.glob("*.yaml"))}
+
+
+def _read(path: Path) -> Recipe:
+    text = path.read_text(encoding="utf-8")
+    beside = {name: path.parent / name for name in READ.findall(text)}
+    return Recipe(path.stem, text, {name: file.read_bytes() for name, file in beside.items() if file.is_file()})
+
+
+def recipe(name: str) -> Recipe:
+    """Raises UsageError with all of them where there is none of this name."""
+    known = recipes()
+    if name not in known:
+        near = suggest(name, known)
+        meant = f"did you mean '{near}'? " if near else ""
+        listed = "\n".join(f"  {line}" for line in listing(known))
+        raise UsageError(f"there is no recipe '{name}'", hint=f"{meant}There are:\n{listed}")
+    return known[name]
+
+
+def listing(known: Mapping[str, Recipe]) -> list[str]:
+    """A line for each."""
+    width = max(map(len, known), default=0)
+    return [f"{name:<{width}}  {each.description}" for name, each in known.items()]
