@@ -41,6 +41,22 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One step of several: what became of its rows, and what was sent for it in this run."""
+
+    name: str
+    rows_in: int = 0
+    rows_out: int = 0
+    filtered: int = 0
+    """Left out by `keep_if`, or as duplicates."""
+    failed: int = 0
+    """Of its own rows; not the unasked."""
+    unasked: int = 0
+    """Its rows that this round has still to ask for."""
+    traffic: Traffic = field(default_factory=Traffic)
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """One output file. `path` is as people write it."""
 
@@ -83,6 +99,8 @@ class Report:
     """Of this run."""
     round_traffic: Traffic | None = None
     """Of the whole round, where it took more than this run."""
+    steps: tuple[Step, ...] = ()
+    """Where there are several, in their order."""
     limits: RateLimits | None = None
     """What the provider's headers said last."""
     outputs: tuple[Output, ...] = ()

@@ -8,6 +8,8 @@
                      causes and drops (why rows failed, why they were dropped): [{cause, detail, count, example}]
     traffic          of this run, see below
     round_traffic    of the whole round, or null where this run was all of it
+    steps            of a job of several, in their order: [{name, rows {in, out, filtered, failed, unasked}, traffic}];
+                     the failed are the step's own rows, the traffic is of this run
     limits           what the provider's headers said last, or null: requests_per_minute, tokens_per_minute,
                      input_tokens_per_minute, output_tokens_per_minute, remaining_requests, remaining_tokens,
                      reset_requests, reset_tokens (seconds)
@@ -36,7 +38,7 @@ from synth_cli.core.figures import Latency, Traffic
 from synth_cli.core.ports import RateLimits
 from synth_cli.core.reply import FaultKind, Usage
 from synth_cli.report.causes import Cause
-from synth_cli.report.figures import Output, Report, Rows
+from synth_cli.report.figures import Output, Report, Rows, Step
 
 VERSION = 1
 
@@ -100,11 +102,17 @@ def _report(report: Report) -> dict[str, Any]:
         },
         "traffic": _traffic(report.traffic),
         "round_traffic": None if report.round_traffic is None else _traffic(report.round_traffic),
+        "steps": [_step(step) for step in report.steps],
         "limits": None if report.limits is None else asdict(report.limits),
         "outputs": [asdict(output) for output in report.outputs],
         "notes": list(report.notes),
         "versions": dict(report.versions),
     }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    rows = {"in": step.rows_in, "out": step.rows_out, "filtered": step.filtered, "failed": step.failed}
+    return {"name": step.name, "rows": {**rows, "unasked": step.unasked}, "traffic": _traffic(step.traffic)}
 
 
 def _causes(causes: Sequence[Cause]) -> list[dict[str, Any]]:
@@ -172,10 +180,25 @@ def _read(found: Mapping[str, Any]) -> Report:
         ),
         traffic=_read_traffic(found["traffic"]),
         round_traffic=None if found["round_traffic"] is None else _read_traffic(found["round_traffic"]),
+        # reports of before there were several steps have none
+        steps=tuple(_read_step(step) for step in found.get("steps", ())),
         limits=None if found["limits"] is None else RateLimits(**found["limits"]),
         outputs=tuple(Output(**output) for output in found["outputs"]),
         notes=tuple(found["notes"]),
         versions=found["versions"],
+    )
+
+
+def _read_step(found: Mapping[str, Any]) -> Step:
+    rows = found["rows"]
+    return Step(
+        found["name"],
+        rows["in"],
+        rows["out"],
+        rows["filtered"],
+        rows["failed"],
+        rows["unasked"],
+        _read_traffic(found["traffic"]),
     )
 
 

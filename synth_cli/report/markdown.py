@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from synth_cli.report.figures import Report
 from synth_cli.report.headline import headline
 from synth_cli.report.sections import PRETEND, lines, named, title
+from synth_cli.report.steps import table
 from synth_cli.report.words import number
 
 ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]#"} | {mark: f"&#{ord(mark)};" for mark in "<>|"})
@@ -29,6 +30,9 @@ def _paragraphs(report: Report) -> Iterator[str]:
         yield f"\n**{_safe('; '.join(filter(None, (report.exit_reason, report.hint))))}**"
     yield ""
     yield from _table(("", ""), ((line.label, line.text) for line in lines(report)))
+    if report.steps:
+        yield "\n## Steps\n"
+        yield from _table(*table(report))
     if report.rows.causes:
         yield "\n## Why rows failed\n"
         yield from _table(

@@ -12,6 +12,7 @@ from rich.text import Text
 from synth_cli.report.causes import Cause
 from synth_cli.report.figures import Report
 from synth_cli.report.sections import PRETEND, lines, named, title
+from synth_cli.report.steps import table
 from synth_cli.report.words import number
 
 CAUSES = 8
@@ -39,6 +40,8 @@ def render(report: Report) -> RenderableType:
     if report.simulated:
         parts.append(Text(PRETEND, "yellow"))
     parts += ["", _figures(report)]
+    if report.steps:
+        parts += ["", _steps(report)]
     for what, causes in (("Failed", report.rows.causes), ("Dropped", report.rows.drops)):
         if causes:
             parts += ["", _causes(what, causes)]
@@ -56,6 +59,18 @@ def _figures(report: Report) -> Table:
     for line in lines(report):
         grid.add_row(line.label, Text(line.text))
     return grid
+
+
+def _steps(report: Report) -> Table:
+    head, steps = table(report)
+    shown = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="cyan")
+    # a long name is folded, never a figure cut
+    shown.add_column(head[0], overflow="fold")
+    for name in head[1:]:
+        shown.add_column(name, justify="right", no_wrap=True)
+    for step in steps:
+        shown.add_row(*(Text(cell) for cell in step))
+    return shown
 
 
 def _causes(what: str, causes: Sequence[Cause]) -> Table:

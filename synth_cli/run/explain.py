@@ -169,7 +169,7 @@ class Counting:
     def each(self, stage: EachStage, row: Row, finished: Finished) -> None:
         self.arrived[stage.name] += 1
 
-    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
+    def whole(self, stage: WholeStage, rows: int, made: int, left_out: int) -> None:
         self.arrived[stage.name] += rows
 
     def model(self, stage: ModelStage, seen: Seen) -> Finished | None:

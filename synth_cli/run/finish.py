@@ -102,7 +102,7 @@ class Passing:
     def each(self, stage: EachStage, row: Row, finished: Finished) -> None:
         self.note(row, finished)
 
-    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
+    def whole(self, stage: WholeStage, rows: int, made: int, left_out: int) -> None:
         """What is left out has not failed."""
 
     def model(self, stage: ModelStage, seen: Seen) -> Finished | None:
@@ -173,9 +173,10 @@ class Writing:
             self._write(stage.name, row, Sampled(b"", 0, cause=cause), cause)
             self._mark(row, asked=True, kept=bool(finished.rows))
 
-    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
+    def whole(self, stage: WholeStage, rows: int, made: int, left_out: int) -> None:
         step = self._step(stage.name)
         step.rows_in += rows
+        step.rows_out += made
         step.filtered += left_out
         self.counts.filtered += left_out
 
@@ -290,7 +291,7 @@ def attempt(stage: ModelStage, row: Row, sample: int, outcome: Outcome) -> Mappi
 
 
 def note_failures(chain: Chain, ledger: SqliteLedger, started: float, failed: Path, *, tried: bool) -> Counts:
-    """Writes failed.jsonl of a run that ended before all was asked; counts nothing but the failures."""
+    """Writes failed.jsonl of a run that ended before all was asked; counts the failures, and how far rows came."""
     with failed.open("wb") as failures:
         visitor = Writing(failures, ledger, started, ended=True, tried=tried)
         for _ in chain.again(visitor).rows():
@@ -298,7 +299,7 @@ def note_failures(chain: Chain, ledger: SqliteLedger, started: float, failed: Pa
         counts = visitor.close()
     if not counts.failed:
         failed.unlink()
-    return Counts(failed=counts.failed, causes=counts.causes)
+    return Counts(failed=counts.failed, causes=counts.causes, steps=counts.steps)
 
 
 def came_through(chain: Chain, formatter: Formatter) -> tuple[int, int]:

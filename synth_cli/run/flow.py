@@ -190,7 +190,7 @@ class Flow:
         for _, cause in finished.failures:
             self._failed(stage, row, cause)
 
-    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
+    def whole(self, stage: WholeStage, rows: int, made: int, left_out: int) -> None:
         """Nothing is asked for it."""
 
     def gap(self, stage: WholeStage) -> bool:

@@ -40,8 +40,8 @@ class Visitor(Protocol):
 
     def each(self, stage: EachStage, row: Row, finished: Finished) -> None: ...
 
-    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
-        """A step that needed all rows took so many, and left out some."""
+    def whole(self, stage: WholeStage, rows: int, made: int, left_out: int) -> None:
+        """A step that needed all rows took so many, made so many of them, and left out some."""
 
     def gap(self, stage: WholeStage) -> bool:
         """Rows are missing before a step that needs all; whether it goes on without them."""
@@ -65,8 +65,8 @@ class Chain:
     worksheet: Worksheet
     scratch: Path
     bound: Bound = field(default_factory=Bound)
-    made: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Steps whose rows the latest first pass kept: how many rows they took, and how many they left out."""
+    made: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Steps whose rows the latest first pass kept: how many they took, made, and left out."""
     passes: Counter[str] = field(default_factory=Counter)
 
     def readers(self, name: str) -> list[Stage]:
@@ -232,12 +232,13 @@ class Passage:
             return
         whole = stage.whole()
         with TemporaryDirectory(prefix="step-", dir=self._chain.scratch) as folder:
-            rows = whole.rows((row for row, _, _ in worksheet.rows(key)), Path(folder))
+            rows, made = whole.rows((row for row, _, _ in worksheet.rows(key)), Path(folder)), 0
             while chunk := list(islice(rows, CHUNK)):
+                made += len(chunk)
                 if not self._again:
                     worksheet.add(chunk, step=f"{stage.name}>")
                 yield chunk
-        counts = worksheet.count(key), whole.left_out
+        counts = worksheet.count(key), made, whole.left_out
         if not self._again:
             chain.made[stage.name] = counts
         self._visitor.whole(stage, *counts)

@@ -124,7 +124,7 @@ class Showing:
     def each(self, stage: EachStage, row: Row, finished: Finished) -> None:
         """Only requests are shown."""
 
-    def whole(self, stage: WholeStage, rows: int, left_out: int) -> None:
+    def whole(self, stage: WholeStage, rows: int, made: int, left_out: int) -> None:
         """Only requests are shown."""
 
     def model(self, stage: ModelStage, seen: Seen) -> Finished | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from synth_cli.core.events import RunOpened
+from synth_cli.core.figures import Traffic
 from synth_cli.errors import SynthError
-from synth_cli.report.figures import Output, Report, Rows
+from synth_cli.report.figures import Output, Report, Rows, Step
 from synth_cli.report.machine import dump
 from synth_cli.run.desk import Asked
 from synth_cli.run.publishing import Verdict, shown
@@ -46,6 +47,7 @@ def assemble(
         round_traffic=timed(running, running.ledger.traffic(round=running.round), round=running.round)
         if runs_of_round > 1
         else None,
+        steps=steps_of(running, verdict),
         limits=asked.limits,
         outputs=outputs_of(running, verdict),
         folder=shown(running.folder.path),
@@ -72,6 +74,23 @@ def rows_of(asked: Asked, verdict: Verdict) -> Rows:
         )
     failed = counts.failed or asked.failed + asked.tally.failed
     return Rows(read=asked.rows, failed=failed, reused=asked.reused, causes=counts.causes.ranked())
+
+
+def steps_of(running: Running, verdict: Verdict) -> tuple[Step, ...]:
+    """Each step that there is anything to say of; none where a job has only one."""
+    if len(running.plan.steps) < 2:
+        return ()
+    found: list[Step] = []
+    for step in running.plan.steps:
+        counts = verdict.counts.steps.get(step.name)
+        traffic = running.ledger.traffic(run=running.run, step=step.name) if step.voices else Traffic()
+        if counts is not None:
+            failed = counts.failed - counts.unasked
+            rows = (counts.rows_in, counts.rows_out, counts.filtered, failed, counts.unasked)
+            found.append(Step(step.name, *rows, traffic))
+        elif traffic.requests:
+            found.append(Step(step.name, traffic=traffic))
+    return tuple(found)
 
 
 def outputs_of(running: Running, verdict: Verdict) -> tuple[Output, ...]:

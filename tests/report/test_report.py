@@ -11,7 +11,7 @@ from synth_cli.core.figures import Latency, Traffic
 from synth_cli.core.ports import RateLimits
 from synth_cli.core.reply import FaultKind, Usage
 from synth_cli.report.causes import Cause
-from synth_cli.report.figures import Output, Report, Rows
+from synth_cli.report.figures import Output, Report, Rows, Step
 from synth_cli.report.headline import headline
 from synth_cli.report.machine import dump, load
 from synth_cli.report.markdown import markdown
@@ -70,6 +70,24 @@ FEW = replace(
     ),
 )
 
+CHAIN = replace(
+    FULL,
+    rows=Rows(read=1000, out=1480, filtered=3012, failed=10),
+    steps=(
+        Step("topics", 1000, 4500, failed=8, traffic=Traffic(1000, usage=Usage(61_200, 120_400), cost=0.42)),
+        Step("distinct", 4500, 3200, filtered=1300),
+        Step(
+            "judge-of-all",
+            3200,
+            1480,
+            1712,
+            2,
+            6,
+            Traffic(3195, {FaultKind.SERVER_ERROR: 5}, usage=Usage(900_000, 12_000), unpriced=3195),
+        ),
+    ),
+)
+
 
 def drawn(report: Report) -> str:
     stream = io.StringIO()
@@ -105,6 +123,42 @@ Failed  Why                             For example
 see failed.jsonl, mend the spec and run again
 """
     )
+
+
+def test_steps() -> None:
+    """A job of several steps has a line for each, with the columns in which there is anything."""
+    assert (
+        "\n" + drawn(CHAIN).split("\n\n")[2]
+        == """
+Step            In    Out  Filtered  Failed  Unasked   Sent      Tokens     Cost
+topics       1,000  4,500         0       8        0  1,000  61.2k/120k    $0.42
+distinct     4,500  3,200     1,300       0        0      0           -        -
+judge-of-al  3,200  1,480     1,712       2        6  3,200  900k/12.0k  unknown
+l"""
+    )
+
+
+def test_steps_in_json_and_back() -> None:
+    """A step's rows and traffic; read back they are the same, and a report of before there were steps has none."""
+    said = orjson.loads(dump(CHAIN))
+    assert said["steps"][1]["name"] == "distinct"
+    assert said["steps"][1]["rows"] == {"in": 4500, "out": 3200, "filtered": 1300, "failed": 0, "unasked": 0}
+    assert said["steps"][2]["traffic"]["faults"] == {"server error": 5}
+    assert load(dump(CHAIN)) == CHAIN
+    del said["steps"]
+    assert load(orjson.dumps(said)) == replace(CHAIN, steps=())
+
+
+def test_steps_in_markdown() -> None:
+    """The same as a table."""
+    table = markdown(CHAIN).split("## Steps\n\n")[1].split("\n\n")[0]
+    assert table.splitlines() == [
+        "| Step | In | Out | Filtered | Failed | Unasked | Sent | Tokens | Cost |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| topics | 1,000 | 4,500 | 0 | 8 | 0 | 1,000 | 61.2k/120k | $0.42 |",
+        "| distinct | 4,500 | 3,200 | 1,300 | 0 | 0 | 0 | - | - |",
+        "| judge-of-all | 3,200 | 1,480 | 1,712 | 2 | 6 | 3,200 | 900k/12.0k | unknown |",
+    ]
 
 
 def test_terminal_simulated() -> None:
@@ -293,6 +347,7 @@ def test_json() -> None:
             "last": "2027-01-15T08:01:11.500000+00:00",
         },
         "round_traffic": None,
+        "steps": [],
         "limits": {
             "requests_per_minute": 5000,
             "tokens_per_minute": 2000000,
