@@ -19,6 +19,7 @@ WEATHER = {
     "type": "function",
     "function": {
         "name": "weather",
+        "strict": True,
         "parameters": {
             "type": "object",
             "properties": {"warm": {"type": "boolean"}},
@@ -80,8 +81,8 @@ def test_reasoning_that_is_not_wanted_is_left_out(thinking: Asking) -> None:
 
 def test_a_tool_that_must_be_called_is_called(thinking: Asking) -> None:
     """With arguments of its schema, read as values, in bodies that read back."""
-    # without thoughts: the grammar holds from the first token
-    params = {"seed": 5, "max_tokens": 400, "temperature": 0.7, "include_reasoning": False}
+    biased = {"logit_bias": {str(mark(thinking, "</think>")): 5.0}, "seed": 3, "max_tokens": 400}
+    params = {**biased, "parallel_tool_calls": False}
     (exchange,) = thinking.exchanges(request(params, tools=(WEATHER,), tool_choice="required"))
     assert exchange.reply is not None, exchange.fault
     assert exchange.answer is not None

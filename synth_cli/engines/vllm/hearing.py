@@ -160,8 +160,8 @@ class Hearing:
 
 def _call(place: int, call: Any) -> dict[str, Any]:
     return {
-        # drawn nowhere: the same answer is always the same bytes
-        "id": call.id or f"call_{place}",
+        # vLLM's own are drawn: the same answer is to be the same bytes. Some families have theirs from the model
+        "id": f"call_{place}" if not call.id or call.id.startswith("chatcmpl-") else call.id,
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments},
     }
