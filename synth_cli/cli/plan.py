@@ -22,8 +22,9 @@ def plan(
 
     Rows, requests (new, answered, failed before), tokens and cost, low to high. No call is made.
     """
-    from synth_cli.run.explain import as_json, as_text, explain
+    from synth_cli.run.explain import explain
     from synth_cli.run.options import RunOptions
+    from synth_cli.run.outlook import as_json, as_text
     from synth_cli.run.sharding import parsed
 
     options = RunOptions(

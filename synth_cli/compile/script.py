@@ -44,6 +44,13 @@ class Script(Protocol):
     def following(self, row: Row, past: Sequence[Past]) -> Following:
         """What the sample of these requests, of which there is at least one, asks next."""
 
+    def rest(self, voice: int, answered: int) -> tuple[int, ...]:
+        """Whom a sample that begins with `voice` asks after so many answers, at most, if none fails."""
+
+    @property
+    def may_end(self) -> bool:
+        """Whether it may be fewer, as an answer decides."""
+
     def value(self, row: Row, past: Sequence[Past]) -> Any:
         """What a sample that ended with a valid answer came to: `response` for the row's templates."""
 
@@ -69,6 +76,10 @@ class Passes:
         self._prompt = None if refine is None else templates.value(refine.prompt)
         self._until = None if refine is None or refine.until is None else templates.expression(refine.until)
         self.drafts = drafter.drafts
+        self.may_end = self._until is not None
+
+    def rest(self, voice: int, answered: int) -> tuple[int, ...]:
+        return (voice,) * (1 + self._times - answered)
 
     def following(self, row: Row, past: Sequence[Past]) -> Following:
         last = past[-1]
@@ -104,6 +115,11 @@ class Conversation:
         self._max = turns.max
         self._until = None if turns.until is None else templates.expression(turns.until)
         self._samples = plan.samples
+        self.may_end = self._until is not None
+
+    def rest(self, voice: int, answered: int) -> tuple[int, ...]:
+        first = answered + (self._start is not None)
+        return tuple((self._user, self._assistant)[place % 2] for place in range(first, self._max))
 
     def drafts(self, row: Row) -> tuple[Draft, ...] | Fault:
         try:

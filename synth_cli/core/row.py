@@ -48,6 +48,8 @@ class Sampled:
     attempts: int = 0
     messages: tuple[Message, ...] = ()
     """What was really sent; filled only where somebody reads it (`reply.messages`, `_synth`)."""
+    asked: tuple[tuple[int, bool], ...] = ()
+    """Of a sample that takes several requests: which of the step's models each asked, and whether it was answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class Passing:
     def read(self, rows: Sequence[Row]) -> None:
         self.rows += len(rows)
 
-    def gap(self, stage: WholeStage) -> bool:
+    def gap(self, stage: WholeStage, rows: int) -> bool:
         return True
 
     def each(self, stage: EachStage, row: Row, finished: Finished) -> None:
@@ -139,7 +139,7 @@ class Writing:
     def read(self, rows: Sequence[Row]) -> None:
         self.counts.rows_in += len(rows)
 
-    def gap(self, stage: WholeStage) -> bool:
+    def gap(self, stage: WholeStage, rows: int) -> bool:
         """What is answered is gone on with, if this is the end of it."""
         return not self._ended
 

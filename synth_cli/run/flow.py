@@ -193,7 +193,7 @@ class Flow:
     def whole(self, stage: WholeStage, rows: int, made: int, left_out: int) -> None:
         """Nothing is asked for it."""
 
-    def gap(self, stage: WholeStage) -> bool:
+    def gap(self, stage: WholeStage, rows: int) -> bool:
         self.more = True
         return False
 

@@ -43,8 +43,8 @@ class Visitor(Protocol):
     def whole(self, stage: WholeStage, rows: int, made: int, left_out: int) -> None:
         """A step that needed all rows took so many, made so many of them, and left out some."""
 
-    def gap(self, stage: WholeStage) -> bool:
-        """Rows are missing before a step that needs all; whether it goes on without them."""
+    def gap(self, stage: WholeStage, rows: int) -> bool:
+        """Only so many rows are there for a step that needs all; whether it goes on without the others."""
 
 
 @dataclass(slots=True)
@@ -227,7 +227,7 @@ class Passage:
             worksheet.add(chunk, step=key)
             yield []
         gapped = any(self.gapped(source) for source in stage.plan.sources)
-        if gapped and not self._visitor.gap(stage):
+        if gapped and not self._visitor.gap(stage, worksheet.count(key)):
             self._gaps.add(stage.name)
             return
         whole = stage.whole()

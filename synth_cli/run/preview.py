@@ -118,7 +118,7 @@ class Showing:
     def read(self, rows: Sequence[Row]) -> None:
         """Rows are shown where they meet a model."""
 
-    def gap(self, stage: WholeStage) -> bool:
+    def gap(self, stage: WholeStage, rows: int) -> bool:
         return False
 
     def each(self, stage: EachStage, row: Row, finished: Finished) -> None:

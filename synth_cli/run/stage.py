@@ -196,7 +196,10 @@ class ModelStage:
             if following is None:
                 return self._ended(row, request, draft, stands, past=past, attempts=attempts)
             if isinstance(following, Fault):
-                return Sampled(request.id, draft.sample, cause=following, attempts=attempts, messages=written(draft))
+                sent = written(draft)
+                return Sampled(
+                    request.id, draft.sample, cause=following, attempts=attempts, messages=sent, asked=asked(past)
+                )
             draft, history = following, None
             request = identify(draft, draft.content(self.epoch), request.id)
 
@@ -236,7 +239,14 @@ class ModelStage:
         attempts: int,
     ) -> Sampled:
         if isinstance(stands, Failed):
-            return Sampled(request.id, draft.sample, cause=stands.cause, attempts=attempts, messages=written(draft))
+            return Sampled(
+                request.id,
+                draft.sample,
+                cause=stands.cause,
+                attempts=attempts,
+                messages=written(draft),
+                asked=asked(past),
+            )
         sent = stands.replied.messages
         return Sampled(
             request.id,
@@ -246,6 +256,7 @@ class ModelStage:
             stands.replied,
             attempts=attempts,
             messages=written(draft) if sent is None else sent,
+            asked=asked(past),
         )
 
     def messages(self, row: Row, sampled: Sampled) -> tuple[Message, ...]:
@@ -290,6 +301,11 @@ class WholeStage:
 Stage: TypeAlias = ModelStage | EachStage | WholeStage
 NEVER = Unanswered()
 STOOD_IN = Fault(FaultKind.MISSING, "a fallback answered in its place")
+
+
+def asked(past: tuple[Past, ...]) -> tuple[tuple[int, bool], ...]:
+    """Whom each of these asked, and whether it was answered."""
+    return tuple([(one.draft.voice, one.valid) for one in past])
 
 
 def written(draft: Draft) -> tuple[Message, ...]:
