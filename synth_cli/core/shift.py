@@ -30,6 +30,8 @@ class Tally:
     failed: int = 0
     retries: int = 0
     rate_limited: int = 0
+    lost: int = 0
+    """Attempts that ended with their worker."""
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float = 0.0
@@ -45,6 +47,7 @@ def total(tallies: Iterable[Tally]) -> Tally:
         found.failed += one.failed
         found.retries += one.retries
         found.rate_limited += one.rate_limited
+        found.lost += one.lost
         found.input_tokens += one.input_tokens
         found.output_tokens += one.output_tokens
         found.cost += one.cost

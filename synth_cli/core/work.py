@@ -14,7 +14,7 @@ from synth_cli.core.budget import Worst, perhaps_paid
 from synth_cli.core.cost import Price, charged
 from synth_cli.core.events import Faulted, Replied
 from synth_cli.core.ports import Done, Exchange, Judge, Record, Task, Tasks, Wait
-from synth_cli.core.reply import Fault, Reply
+from synth_cli.core.reply import Fault, FaultKind, Reply
 from synth_cli.core.request import Message
 from synth_cli.core.retry import RetryPolicy, after
 from synth_cli.core.row import Row
@@ -138,7 +138,8 @@ class StepWork:
         else:
             assert exchange.fault is not None
             self._faulted(task, exchange, exchange.fault, now=now, at=at, latency=latency)
-        hopeless = self._settled - self.tally.rate_limited >= self._rules.hopeless_after
+        tried = self._settled - self.tally.rate_limited - self.tally.lost
+        hopeless = tried >= self._rules.hopeless_after
         if hopeless and not self.tally.answered and self._shift.ending is None:
             cause, times = self.tally.causes.most_common(1)[0]
             self._shift.end(
@@ -223,7 +224,10 @@ class StepWork:
             )
         )
         if not fault.counted and fault.scope == "attempt":
-            self.tally.rate_limited += 1
+            if fault.kind is FaultKind.LOST:
+                self.tally.lost += 1
+            else:
+                self.tally.rate_limited += 1
         if fault.scope == "run":
             self.fail(fault)
             return

@@ -146,10 +146,10 @@ class Crew:
             filling.cancel()
         if self._filling:
             await asyncio.wait(self._filling)
+        present = [seat.hired.worker for seat in self.seats if seat.hired is not None]
         for seat in self.seats:
-            leaving, seat.hired = seat.hired, None
-            if leaving is not None:
-                await _dismissed(leaving.worker)
+            seat.hired = None
+        await asyncio.gather(*map(_dismissed, present))
 
     def _fill(self, seat: Seat, leaving: Worker | None) -> None:
         filling = asyncio.get_running_loop().create_task(self._filled(seat, leaving))

@@ -54,6 +54,7 @@ def test_what_was_in_flight_is_asked_again() -> None:
         f"row {id_ // 1000}" for id_ in lost
     )
     assert (0 < len(lost) <= 8, {fault for _, fault in facts.faults}, work.tally.failed) == (True, {LOST}, 0)
+    assert (work.tally.lost, work.tally.rate_limited) == (len(lost), 0)
     assert office.workers[0].closed
 
 
