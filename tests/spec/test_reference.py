@@ -21,7 +21,7 @@ from synth_cli.spec.places import plain
 from synth_cli.spec.reference import put, tables
 
 LANGUAGE = Path(__file__).parents[2] / "specs" / "LANGUAGE.md"
-SPECS = sorted(LANGUAGE.parent.glob("*.yaml"))
+SPECS = sorted(LANGUAGE.parent.rglob("*.yaml"))
 
 
 def nodes() -> list[type[BaseModel]]:
