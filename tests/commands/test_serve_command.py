@@ -74,7 +74,8 @@ def test_the_servers_options_are_the_specs_engine_parameters(tmp_path: Path) -> 
             "--enable-auto-tool-choice",
             "--tool-call-parser=hermes",
             "--structured-outputs-config",
-            '{"backend": "guidance", "disable_any_whitespace": true}',
+            # where tools are called
+            '{"backend": "xgrammar", "disable_any_whitespace": true}',
         ]
     )
 
