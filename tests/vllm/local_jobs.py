@@ -20,15 +20,14 @@ from synth_cli.engines.local import LocalEngine
 from synth_cli.engines.recording import GroupRecord
 
 
-def seeded(rows: int, samples: int, params: Mapping[str, Any], prompts: Mapping[int, str] | None = None) -> list[Task]:
-    """Tasks whose ids are 10 x row + sample, each with a seed of its own."""
-    return list(_seeded(rows, samples, Terms("vllm", "m", params=params), prompts or {}))
-
-
-def _seeded(rows: int, samples: int, terms: Terms, prompts: Mapping[int, str]) -> Iterator[Task]:
+def seeded(
+    rows: int, params: Mapping[str, Any], prompts: Mapping[int, str] | None = None, *, samples: int = 1
+) -> Iterator[Task]:
+    """Tasks whose ids are 10 x row + sample, each with a seed of its own; `prompts` are those of some rows."""
+    terms = Terms("vllm", "m", params=params)
     for number in range(rows):
         row = Row(number, number.to_bytes(16, "big"), {})
-        messages = ({"role": "user", "content": prompts.get(number, f"row {number}")},)
+        messages = ({"role": "user", "content": (prompts or {}).get(number, f"row {number}")},)
         for sample in range(samples):
             own = 10 * number + sample
             yield Task(Request(own.to_bytes(16, "big"), terms, messages, seed=own), Context(row, sample))

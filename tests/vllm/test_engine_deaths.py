@@ -29,7 +29,7 @@ ROOM = 16
 
 def test_an_engine_that_is_killed_is_started_again(tiny: Path) -> None:
     """SIGKILL of vLLM's process in the middle: what was in flight is asked again, all answers are the undisturbed."""
-    tasks = seeded(300, 2, {"temperature": 0.9, "max_tokens": 48, "ignore_eos": True})
+    tasks = list(seeded(300, {"temperature": 0.9, "max_tokens": 48, "ignore_eos": True}, samples=2))
     workers: list[VllmWorker] = []
 
     async def start(say: Say) -> Hired:
