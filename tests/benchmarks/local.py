@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,13 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`memory` in MiB, the most that the process itself held, without vLLM's."""
+    """`memory` in MiB, the most that the process itself held, without vLLM's; `loop` and `engine` in CPU seconds, of
+    that process and of vLLM's. A run's begin with its first group of answers: until then it was starting."""
 
     tokens: int
     seconds: float
+    loop: float = 0.0
+    engine: float = 0.0
     memory: float = 0.0
 
     @property
@@ -118,7 +121,7 @@ def bare(model: Path, what: Job, *options: str) -> Pace:
     if ended.returncode:
         raise SystemExit(f"the bare loop failed:\n{ended.stderr[-3000:]}")
     said = json.loads(ended.stdout.splitlines()[-1])
-    return Pace(said["tokens"], said["seconds"])
+    return Pace(**said)
 
 
 def started(what: Job) -> subprocess.Popen[bytes]:
@@ -130,15 +133,30 @@ def synth(what: Job) -> Pace:
     """A whole run; raises with what it printed where it did not end well."""
     process = started(what)
     memory, give_up = 0.0, time.monotonic() + LIMIT
+    before = last = (0.0, 0.0)
     while process.poll() is None:
         memory = max(memory, held(process.pid))
+        last = max(last, spent(process.pid))
+        if before == (0.0, 0.0) and answered(what):
+            before = last
         if time.monotonic() > give_up:
             process.kill()
         time.sleep(0.1)
     if process.returncode:
         log = what.path.parent / "log"
         raise SystemExit(f"synth run ended with {process.returncode}:\n{log.read_text()[-3000:]}")
-    return paced(what, memory)
+    loop, engine = last[0] - before[0], last[1] - before[1]
+    return replace(paced(what), loop=loop, engine=engine, memory=memory)
+
+
+def spent(pid: int) -> tuple[float, float]:
+    """CPU seconds so far, of a process and of those that it started."""
+    try:
+        process = psutil.Process(pid)
+        children = [sum(one.cpu_times()[:2]) for one in process.children(recursive=True)]
+        return sum(process.cpu_times()[:2]), sum(children)
+    except psutil.Error:
+        return 0.0, 0.0
 
 
 def held(pid: int) -> float:
@@ -150,7 +168,7 @@ def held(pid: int) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
-def paced(what: Job, memory: float = 0.0) -> Pace:
+def paced(what: Job) -> Pace:
     """What the ledger says of the last run."""
     from synth_cli.stores.ledger import SqliteLedger
 
@@ -159,7 +177,7 @@ def paced(what: Job, memory: float = 0.0) -> Pace:
         traffic = ledger.traffic(run=run.run)
     assert run.closed is not None
     assert traffic.first is not None
-    return Pace(traffic.usage.output, run.closed - traffic.first, memory)
+    return Pace(traffic.usage.output, run.closed - traffic.first)
 
 
 def answered(what: Job) -> int:
@@ -188,7 +206,8 @@ def speed(model: Path, folder: Path, rounds: int, rows: int) -> None:
         over.append(ours.rate / lockstep.rate)
         print(
             f"  tokens/s: synth {ours.rate:,.0f}, bare loop {loop.rate:,.0f}, lock-step {lockstep.rate:,.0f} "
-            f"({against[-1]:.2f}x, {over[-1]:.2f}x)",
+            f"({against[-1]:.2f}x, {over[-1]:.2f}x); CPU s of loop and engine: {ours.loop:.1f} + {ours.engine:.1f}, "
+            f"{loop.loop:.1f} + {loop.engine:.1f}, {lockstep.loop:.1f} + {lockstep.engine:.1f}",
             flush=True,
         )
     goal("tokens/s against the bare loop's, median", statistics.median(against), 0.95, "x", least=True)

@@ -2,7 +2,8 @@
 
 `python local_bare.py MODEL JOBS [--lockstep] [--in-flight 64]`; JOBS has a line `{"prompt": …, "max_tokens": …}` for
 each row. With `--lockstep` as many as may be in flight are asked at once, and the next when all of these are there.
-Prints `{"tokens": …, "seconds": …}` from the first request to the last answer: the start of the engine is not in it.
+Prints `{"tokens": …, "seconds": …, "loop": …, "engine": …}` from the first request to the last answer (the start of the
+engine is not in it); the last two are the CPU seconds of this process and of the engine's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ENGINE: dict[str, Any] = {
     "enforce_eager": True,
@@ -53,6 +56,11 @@ class Asker:
             await self.ask(index, job)
 
 
+def of_engine() -> float:
+    """CPU seconds of the engine's processes so far."""
+    return sum(sum(one.cpu_times()[:2]) for one in psutil.Process().children(recursive=True))
+
+
 async def run(args: argparse.Namespace) -> dict[str, float]:
     from transformers import AutoTokenizer
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -62,7 +70,7 @@ async def run(args: argparse.Namespace) -> dict[str, float]:
     engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=args.model, **ENGINE))
     try:
         asker = Asker(engine, AutoTokenizer.from_pretrained(args.model))
-        began = time.perf_counter()
+        began, loop, core = time.perf_counter(), time.process_time(), of_engine()
         if args.lockstep:
             for start in range(0, len(jobs), args.in_flight):
                 chunk = jobs[start : start + args.in_flight]
@@ -72,7 +80,8 @@ async def run(args: argparse.Namespace) -> dict[str, float]:
             await asyncio.gather(*(asker.some(shared) for _ in range(args.in_flight)))
         seconds = time.perf_counter() - began
         assert len(asker.answers) == len(jobs)
-        return {"tokens": asker.tokens, "seconds": seconds}
+        loop, core = time.process_time() - loop, of_engine() - core
+        return {"tokens": asker.tokens, "seconds": seconds, "loop": loop, "engine": core}
     finally:
         engine.shutdown()
 
