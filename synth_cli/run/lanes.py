@@ -161,6 +161,8 @@ class Engines:
     async def opened(self, lane: Lane, leave: AsyncExitStack) -> Asking:
         voice = lane.voice
         if self.engine_of(voice) != "vllm":
+            if voice.settings.distributed is not None and not simulated(voice, self.desk.running.options):
+                lane.say = "starting the workers on Ray"
             return await self._online(voice, leave)
         from synth_cli.run import vllm
 
