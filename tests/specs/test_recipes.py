@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,7 +24,7 @@ ROWS = {
     "evol-instruct": (4, ["messages"]),
     "evol-quality": (4, ["messages"]),
     "function-calling": (9, ["messages", "tools"]),
-    "magpie": (18, ["messages"]),
+    "magpie": (11, ["messages"]),
     "persona-hub": (24, ["persona", "prompt", "response"]),
     "preference-pairs": (8, ["prompt", "chosen", "rejected"]),
     "prometheus": (3, ["question", "answer", "reference", "feedback", "grade", "mean"]),
@@ -45,25 +45,34 @@ Run: TypeAlias = Callable[[str], tuple[tuple[int, str, str], Rows]]
 """A recipe's name → its exit code, stdout and stderr, and its rows."""
 
 
+def synth(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a copy of the recipes' folder."""
+    shutil.copytree(RECIPES, folder, ignore=shutil.ignore_patterns(".synth", "out"))
+    return subprocess.run(
+        [SYNTH, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": "/usr/bin"},
+    )
+
+
+def rows_in(folder: Path) -> Rows:
+    lines = [line for path in (folder / "out").rglob("*.jsonl") for line in path.read_bytes().splitlines()]
+    return [orjson.loads(line) for line in lines]
+
+
 @pytest.fixture(scope="session")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs a copy of a recipe, once."""
+    """Runs a recipe, once."""
 
     @cache
     def run(name: str) -> tuple[tuple[int, str, str], Rows]:
         folder = tmp_path_factory.mktemp(name) / "recipes"
-        shutil.copytree(RECIPES, folder, ignore=shutil.ignore_patterns(".synth", "out"))
-        done = subprocess.run(
-            [SYNTH, "run", f"{name}.yaml", "--simulate", "--quiet"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env={"PATH": "/usr/bin"},
-        )
-        lines = [line for path in (folder / "out").rglob("*.jsonl") for line in path.read_bytes().splitlines()]
-        return (done.returncode, done.stdout, done.stderr), [orjson.loads(line) for line in lines]
+        done = synth(folder, "run", f"{name}.yaml", "--simulate", "--quiet")
+        return (done.returncode, done.stdout, done.stderr), rows_in(folder)
 
     return run
 
@@ -160,3 +169,29 @@ def test_what_a_filter_lets_through_is_what_it_promises(ran: Run) -> None:
     assert {row["grade"] for row in ran("back-translation")[1]} <= {4, 5}
     triplets = ran("sentence-pairs")[1]
     assert all(len(set(row.values())) == 3 for row in triplets)
+
+
+def test_a_model_that_writes_the_users_turn_is_given_nothing_of_it(tmp_path: Path) -> None:
+    """The raw prompt ends where the user's first word would stand, the newline before it included."""
+    shown = synth(tmp_path / "recipes", "preview", "magpie.yaml", "-n", "1", "--simulate", "--json")
+    prompt = next(value for value in texts(orjson.loads(shown.stdout)) if "<|im_start|>" in value)
+    assert prompt.startswith("<|im_start|>system\nYou are a helpful assistant.")
+    assert prompt.endswith("<|im_end|>\n<|im_start|>user\n")
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from texts(each)
+
+
+@pytest.mark.parametrize("name", ["evol-instruct", "preference-pairs"])
+def test_in_batches_a_recipe_gives_the_same_rows(name: str, ran: Run, tmp_path: Path) -> None:
+    """Refinement, joined steps, pools and groups, with one word changed in the spec."""
+    folder = tmp_path / "recipes"
+    batches = ("--set", "engine=batch", "--set", "backend_params.batch_check_interval=0.1")
+    done = synth(folder, "run", f"{name}.yaml", "--simulate", "--quiet", *batches)
+    assert (done.returncode, done.stderr, rows_in(folder)) == (0, "", ran(name)[1])
