@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,7 +93,7 @@ class StepPlan:
     schema: Mapping[str, Any] | None
     templates: Templates
 
-    @property
+    @cached_property
     def name(self) -> str:
         return self.step.name
 
@@ -101,7 +102,7 @@ class StepPlan:
         """Generations for each row."""
         return len(self.members)
 
-    @property
+    @cached_property
     def several(self) -> bool:
         """Whether a sample may take more than one request."""
         return bool(self.fallbacks or self.step.refine or self.sides)

@@ -68,10 +68,10 @@ class Shaper:
                     cause = error.fault
                 else:
                     filtered += len(made) - len(kept)
-                    places = {id(columns): place for place, (columns, _) in enumerate(made)}
+                    places = None if len(made) == 1 else {id(columns): place for place, (columns, _) in enumerate(made)}
                     for columns, _ in kept:
                         out = {**carried, **columns}
-                        ids.append(derived(one.request_id, places[id(columns)]))
+                        ids.append(derived(one.request_id, 0 if places is None else places[id(columns)]))
                         if self._metadata:
                             out[METADATA] = self._about(row, one)
                         rows.append(out)

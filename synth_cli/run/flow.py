@@ -25,6 +25,8 @@ from synth_cli.run.stage import EachStage, ModelStage, Open, Seen, WholeStage, w
 
 HIGH: Final = 2048
 """Tasks that wait for an engine, above which the input is not read on."""
+TOGETHER: Final = 16
+"""Rows that come to a step are looked up together, as long as its engine has other things to do."""
 NOTHING_MADE: Final = Finished()
 ENDED: Final = object()
 
@@ -111,6 +113,8 @@ class Flow:
         """What the pass came upon that ends the run, once what was found before it is asked."""
         self._reading = False
         self._tracked = 0
+        self._arrived: dict[str, list[Row]] = {}
+        """Rows that came to a step and are not looked up yet."""
         self._exhausted = False
         self._scan = self._scanning()
 
@@ -123,11 +127,11 @@ class Flow:
     @property
     def over(self) -> bool:
         """Whether nothing will come any more."""
-        return self._exhausted and not self._tracked
+        return self._exhausted and not self._tracked and not self._arrived
 
     def next(self, queue: Queue) -> Task | None:
         task = queue.pop()
-        while task is None and self._room() and next(self._scan, ENDED) is not ENDED:
+        while task is None and (self._take_up() or (self._room() and next(self._scan, ENDED) is not ENDED)):
             task = queue.pop()
         if task is None:
             task = queue.pop()
@@ -203,7 +207,9 @@ class Flow:
         """Hands what is open to the engines, and waits for it where something follows."""
         passed = self.passed
         tracked = self._live and (bool(self._readers[stage.name]) or stage.plan.several or stage.stops)
-        run = _Run(stage, seen.row, [one if isinstance(one, Sampled) else None for one in seen.samples])
+        run = None
+        if tracked:
+            run = _Run(stage, seen.row, [one if isinstance(one, Sampled) else None for one in seen.samples])
         for place, one in enumerate(seen.samples):
             if isinstance(one, Sampled):
                 passed.answered += one.cause is None
@@ -213,7 +219,7 @@ class Flow:
             elif one.pending:
                 passed.pending += 1
             else:
-                self._ask(stage, one, _Sample(self, run, place, one) if tracked else None, seen.row, place)
+                self._ask(stage, one, None if run is None else _Sample(self, run, place, one), seen.row, place)
 
     def _ask(self, stage: ModelStage, one: Open, settling: _Sample | None, row: Row, sample: int) -> bool:
         """Queues a request; whether an engine of this pass will be asked."""
@@ -283,10 +289,10 @@ class Flow:
         for reader in self._readers[name]:
             rows_here = coming(name, reader, list(rows))
             if isinstance(reader, ModelStage):
-                for seen in reader.look(reader.begin(rows_here, space=""), asking=True):
-                    finished = self.model(reader, seen)
-                    if finished is not None:
-                        self._on(reader.name, children(seen.row, finished))
+                arrived = self._arrived.setdefault(reader.name, [])
+                arrived += rows_here
+                if len(arrived) >= TOGETHER or self._idle(reader):
+                    self._begin(reader)
             elif isinstance(reader, EachStage):
                 for row in rows_here:
                     made = reader.finish(row)
@@ -294,6 +300,26 @@ class Flow:
                     self._on(reader.name, children(row, made))
             else:
                 self.more = True
+
+    def _idle(self, stage: ModelStage) -> bool:
+        """Whether an engine that the step's rows go to has nothing else to do."""
+        queues = (self.queues.get((stage.name, voice)) for voice in stage.plan.members)
+        return any(queue is None or not queue.size for queue in queues)
+
+    def _begin(self, stage: ModelStage) -> None:
+        """Looks up the rows that came to a step, and hands out what is open of them."""
+        for seen in stage.look(stage.begin(self._arrived.pop(stage.name), space=""), asking=True):
+            finished = self.model(stage, seen)
+            if finished is not None:
+                self._on(stage.name, children(seen.row, finished))
+
+    def _take_up(self) -> bool:
+        """Looks up all rows that wait for that; whether there were any."""
+        waiting = [self._chain.stages[name] for name in self._arrived]
+        for stage in waiting:
+            if isinstance(stage, ModelStage) and stage.name in self._arrived:
+                self._begin(stage)
+        return bool(waiting)
 
     def _failed(self, stage: ModelStage | EachStage, row: Row, cause: Fault | Invalid) -> None:
         if not stage.stops:

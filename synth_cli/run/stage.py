@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias
 
 from synth_cli.compile.plan import StepPlan
@@ -87,11 +88,11 @@ class ModelStage:
     """Whether requests may be in open batches."""
     wanted: Container[int] | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         return self.plan.name
 
-    @property
+    @cached_property
     def stops(self) -> bool:
         """Whether the first failed row ends the run."""
         return self.plan.step.on_failure == "stop"
