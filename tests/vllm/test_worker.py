@@ -16,6 +16,7 @@ from worker_runs import Asking, asking, request, samples, settings
 from synth_cli.core.ports import WorkerLostError
 from synth_cli.core.reply import FaultKind
 from synth_cli.core.request import Constraint
+from synth_cli.engines.vllm.worker import TIMED
 from synth_cli.errors import SetupError
 from synth_cli.providers.codecs import READERS
 
@@ -37,13 +38,16 @@ def test_an_answer_reads_back_as_what_it_says(tiny_asked: Asking) -> None:
         assert READERS[exchange.answer.protocol](exchange.answer.body) == exchange.reply
 
 
-def test_an_answer_has_usage_and_the_time_to_its_first_token(tiny_asked: Asking) -> None:
-    """What a report needs stands in the body."""
-    reply = tiny_asked.reply({"ignore_eos": True})
-    assert reply.usage is not None
-    assert (reply.usage.output, reply.finish_reason, reply.model) == (8, "length", "tiny")
-    assert reply.usage.input > 8
-    assert reply.raw["vllm"]["time_to_first_token"] > 0
+def test_an_answer_has_usage_and_one_in_some_the_time_to_its_first_token(tiny_asked: Asking) -> None:
+    """What a report needs stands in the bodies; an answer that came in parts is the same as one that came whole."""
+    replies = [tiny_asked.reply({**SEEDED, "logprobs": 1}) for _ in range(TIMED + 1)]
+    assert {(reply.text, reply.finish_reason, reply.model, str(reply.logprobs)) for reply in replies} == {
+        (replies[0].text, "length", "tiny", str(replies[0].logprobs))
+    }
+    assert all(reply.usage is not None and reply.usage.output == 24 and reply.usage.input > 8 for reply in replies)
+    timed = [reply.raw["vllm"]["time_to_first_token"] for reply in replies if "vllm" in reply.raw]
+    assert len(timed) in (1, 2)
+    assert min(timed) > 0
 
 
 def test_samples_in_one_call_are_those_of_single_calls(tiny_asked: Asking) -> None:
@@ -69,9 +73,10 @@ def test_stop_strings_end_an_answer_before_them(tiny_asked: Asking) -> None:
     """Parts of an answer are put together as if it had come whole."""
     whole = tiny_asked.reply(SEEDED).text or ""
     stop = whole[8:10]
-    reply = tiny_asked.reply({**SEEDED, "stop": [stop]})
-    assert (reply.text, reply.finish_reason) == (whole[: whole.index(stop)], "stop")
-    assert reply.raw["vllm"]["stop_reason"] == stop
+    for _ in range(TIMED):
+        reply = tiny_asked.reply({**SEEDED, "stop": [stop]})
+        assert (reply.text, reply.finish_reason) == (whole[: whole.index(stop)], "stop")
+        assert reply.raw["vllm"]["stop_reason"] == stop
 
 
 def test_a_chat_is_the_raw_prompt_that_its_template_writes(tiny_asked: Asking) -> None:
@@ -189,8 +194,8 @@ def test_the_engines_death_is_that_of_the_worker(tiny_asked: Asking) -> None:
     assert tiny_asked.worker.lost
 
 
-def test_an_adapter_changes_the_answers(tiny: Path, lora: Path, tmp_path: Path) -> None:
-    """A worker starts again after one that died; `lora_path` is used; closed, its processes are gone."""
+def test_a_worker_with_an_adapter_starts_after_one_that_died(tiny: Path, lora: Path, tmp_path: Path) -> None:
+    """One engine does not stand in the way of the next; closed, its processes are gone, and its log is where asked."""
     log = tmp_path / "engine.log"
     with asyncio.Runner() as runner:
         worker = runner.run(start_logged(tiny, lora, log))
@@ -199,7 +204,7 @@ def test_an_adapter_changes_the_answers(tiny: Path, lora: Path, tmp_path: Path) 
         pids = worker.pids
         runner.run(worker.close())
     assert adapted.usage is not None
-    assert "pid" in log.read_text() or log.exists()
+    assert log.exists()
     assert pids
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 

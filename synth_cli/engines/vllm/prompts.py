@@ -34,6 +34,7 @@ class Prompts:
         self._model_config = engine.model_config
         self._plain = isinstance(engine.renderer, HfRenderer) and not engine.model_config.is_multimodal_model
         self._templates: dict[str | None, str | None] = {}
+        self._taken: dict[tuple[str, ...], frozenset[str]] = {}
         self._bos = str(getattr(engine.renderer.tokenizer, "bos_token", None) or "")
 
     async def of(self, request: Request, asked: Asked) -> Any:
@@ -93,7 +94,12 @@ class Prompts:
         if simple is None:
             return None
         tokenizer = self._renderer.get_tokenizer()
-        known = resolve_chat_template_kwargs(tokenizer, simple, args)
+        names = (simple, *args)
+        taken = self._taken.get(names)
+        if taken is None:
+            # looked up in the template's text and in signatures: not for every row
+            taken = self._taken[names] = frozenset(resolve_chat_template_kwargs(tokenizer, simple, args))
+        known = {name: value for name, value in args.items() if name in taken}
         try:
             said = tokenizer.apply_chat_template(list(messages), chat_template=simple, tokenize=False, **known)
         except Exception as error:

@@ -29,13 +29,12 @@ class Sampling:
         values that it does not take."""
         from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
+        self._in_parts = RequestOutputKind.DELTA
         given = typed({"max_tokens": None, **_defaults(defaults or {}, params), **params})
         structured = None if constraint is None else StructuredOutputsParams(**constraints.fields(constraint))
         self._params = SamplingParams(
             **given,
-            # the first token, which says when it came, and then all the rest at once
-            output_kind=RequestOutputKind.DELTA,
-            stream_interval=NEVER,
+            output_kind=RequestOutputKind.FINAL_ONLY,
             structured_outputs=structured,
             # a copy of each value for each request would cost more than the rest of a request
             skip_clone=True,
@@ -52,12 +51,18 @@ class Sampling:
         told = self._params.num_logprobs
         return None if told is None else int(told)
 
-    def of(self, n: int, seed: int | None) -> Any:
-        """`SamplingParams` for `n` samples, the first with `seed`, each other with one more than the one before."""
+    def of(self, n: int, seed: int | None, *, timed: bool = False) -> Any:
+        """`SamplingParams` for `n` samples, the first with `seed`, each other with one more than the one before.
+
+        Timed, the first token comes by itself, which tells when it was there, and then all the rest at once.
+        """
         if seed is not None and not (seed in SEEDS and seed + n - 1 in SEEDS):
             raise ParamError(f"seed {seed} is not a number of 64 bits")
         params = copy(self._params)
         params.n = n
+        if timed:
+            params.output_kind = self._in_parts
+            params.stream_interval = NEVER
         if seed is not None:
             params.seed = seed
         return params
