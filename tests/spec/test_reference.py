@@ -117,7 +117,8 @@ def test_the_examples_of_the_document(tmp_path: Path) -> None:
         if "version" in data:
             assert loaded(tmp_path, block).name == "job"
         else:
-            text = f"model: simulator\nprompt: hi\n{block}" if "schema" not in data and "prompt" not in data else ""
+            prompt = "" if "steps" in data else "prompt: hi\n"
+            text = f"model: simulator\n{prompt}{block}" if "schema" not in data and "prompt" not in data else ""
             assert not text or loaded(tmp_path, text)
 
 
