@@ -159,3 +159,15 @@ def test_cancel_ends_the_batches_of_all_steps(tmp_path: Path) -> None:
 def _open(provider: Provider) -> int:
     assert provider.service is not None
     return sum(batch.ended is None for batch in provider.service.batches.known.values())
+
+
+def test_a_batch_that_expires_mixes_no_rows_up(tmp_path: Path) -> None:
+    """One of two batches expires half done: every row of the next step hangs on its own answer, and none is lost."""
+    with serving() as provider:
+        calm = chain(tmp_path / "calm", provider.url, *two("online", "online"))
+        assert synth("run", calm, "--quiet") == 0
+    with serving(batch_expire=0.5, batch_first=1, batch_shuffle=True) as provider:
+        path = chain(tmp_path / "job", provider.url, *two("batch", "batch"), params={"batch_size": 4})
+        assert synth("run", path, "--quiet") == 0
+        assert provider.paid == {"1": 16}
+    assert output(path) == output(calm)
