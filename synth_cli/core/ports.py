@@ -358,6 +358,15 @@ class Ledger(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class StepProgress:
+    """How far one step of several has come: requests that are answered, of those known so far."""
+
+    name: str
+    answered: int
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Figures for the display, as of now. Tokens and cost count this run."""
 
@@ -377,3 +386,5 @@ class Progress:
     """Those that are open, and those that ended in this run."""
     time_of_day: float = 0.0
     """Seconds since the epoch, where `batches` are: their age is told from it."""
+    steps: tuple[StepProgress, ...] = ()
+    """Those that ask models, where there are several."""

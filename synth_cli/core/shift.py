@@ -37,6 +37,8 @@ class Tally:
     cost: float = 0.0
     unpriced: int = 0
     causes: Counter[str] = field(default_factory=Counter)
+    steps: Counter[str] = field(default_factory=Counter)
+    """Answers of each step."""
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
@@ -53,6 +55,7 @@ def total(tallies: Iterable[Tally]) -> Tally:
         found.cost += one.cost
         found.unpriced += one.unpriced
         found.causes.update(one.causes)
+        found.steps.update(one.steps)
     return found
 
 

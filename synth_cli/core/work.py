@@ -198,6 +198,7 @@ class StepWork:
         verdict = rules.judge(task.context, reply)
         if isinstance(verdict, Valid):
             tally.answered += 1
+            tally.steps[rules.step] += 1
             if task.settling is not None:
                 task.settling.answered(replied, reply, verdict.value)
         elif verdict.retry and task.counted < rules.retry.max_retries:

@@ -14,7 +14,7 @@ from rich.text import Text
 from synth_cli.core.ports import Progress
 from synth_cli.report.batches import batch_lines
 from synth_cli.report.headline import SIMULATED
-from synth_cli.report.live import done, extent, portion, remaining, spent, traffic
+from synth_cli.report.live import by_step, done, extent, portion, remaining, spent, traffic
 from synth_cli.report.pace import Pace, observe
 from synth_cli.report.words import duration, short
 
@@ -67,6 +67,8 @@ class Bar:
         times = f"{duration(pace.at - pace.began)} so far" + (f", about {left} left" if left else "")
         totals = Text(DOT.join((tokens, spent(progress), times)), "dim", no_wrap=True, overflow="ellipsis")
         parts: list[RenderableType] = [self._bar(head, progress), figures, totals]
+        if progress.steps:
+            parts.append(Text(by_step(progress), "dim", no_wrap=True, overflow="ellipsis"))
         batches = batch_lines(progress.batches, progress.time_of_day)
         parts.extend(Text(line, no_wrap=True, overflow="ellipsis") for line in batches)
         if progress.note:

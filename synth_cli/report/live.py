@@ -96,11 +96,18 @@ def sentence(progress: Progress, pace: Pace, unit: str) -> str:
         spent(progress),
         f"{duration(pace.at - pace.began)} so far",
     ]
+    if progress.steps:
+        parts.append(by_step(progress))
     left = remaining(progress, pace)
     if left:
         parts.append(f"about {left} left")
     parts += filter(None, (batches_in_words(progress.batches), progress.note))
     return ", ".join(parts)
+
+
+def by_step(progress: Progress) -> str:
+    """'topics 60/60, answer 212/512': answered of what is known so far."""
+    return ", ".join(f"{step.name} {number(step.answered)}/{number(step.known)}" for step in progress.steps)
 
 
 def done(progress: Progress) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from synth_cli.core.events import Reserved
-from synth_cli.core.ports import Progress
-from synth_cli.core.shift import Ending, Shift, total
+from synth_cli.core.ports import Progress, StepProgress
+from synth_cli.core.shift import Ending, Shift, Tally, total
 from synth_cli.engines.recording import GroupRecord
 from synth_cli.errors import Interrupted
 from synth_cli.outputs.formats import Formatter
@@ -82,6 +83,8 @@ class Asking:
         self._passed = Passed()
         self._before = 0
         """Answers of this run when the latest pass began."""
+        self._before_by_step: Counter[str] = Counter()
+        """The same for each step."""
         self._live_now = True
         self._stopped = asyncio.Event()
         self._shift: Shift | None = None
@@ -91,7 +94,7 @@ class Asking:
         self._desk.halt.stop = self._stop
         async with self._desk.watched(self._progress):
             ending = await self._all()
-        tally = total((*(work.tally for lane in self._lanes for work in lane.works), *self._offices.tallies()))
+        tally = self._tally()
         limits = next((lane.engine.limits for lane in self._lanes if lane.engine is not None), None)
         passed = self._passed
         return Asked(
@@ -201,7 +204,20 @@ class Asking:
     def _flow(self, shift: Shift, *, live: bool) -> Flow:
         flow = Flow(self._desk.wired.chain, shift, live=live)
         self._passed, self._live_now, self._before = flow.passed, live, self._answered()
+        self._before_by_step = self._tally().steps
         return flow
+
+    def _tally(self) -> Tally:
+        return total((*(work.tally for lane in self._lanes for work in lane.works), *self._offices.tallies()))
+
+    def _steps(self, now: Counter[str]) -> tuple[StepProgress, ...]:
+        """How far each step has come; `now` are this run's answers. Nothing where there is only one."""
+        passed = self._passed
+        since = now - self._before_by_step if self._live_now else Counter[str]()
+        names = [stage.name for stage in self._desk.wired.chain.stages.values() if stage.plan.voices]
+        if len(names) < 2:
+            return ()
+        return tuple(StepProgress(name, passed.there[name] + since[name], passed.known[name]) for name in names)
 
     def _answered(self) -> int:
         live = sum(work.tally.answered for lane in self._lanes for work in lane.works)
@@ -214,7 +230,7 @@ class Asking:
 
     def _progress(self) -> Progress:
         wired, passed = self._desk.wired, self._passed
-        tally = total((*(work.tally for lane in self._lanes for work in lane.works), *self._offices.tallies()))
+        tally = self._tally()
         known = passed.requests if passed.complete and wired.simple else wired.total
         notes = [note for note in (*(lane.note for lane in self._lanes), self._offices.note) if note]
         return Progress(
@@ -231,6 +247,7 @@ class Asking:
             note="; ".join(dict.fromkeys(notes)),
             batches=self._offices.batches,
             time_of_day=self._offices.time_of_day,
+            steps=self._steps(tally.steps),
         )
 
 

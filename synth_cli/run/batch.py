@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ class Offices:
 
     def tallies(self) -> list[Tally]:
         """What each engine collected."""
-        return [tally_of(engine) for engine in self.engines]
+        return [tally_of(room.engine, room.key[0]) for room in self._rooms or ()]
 
     async def advance(self, going: Callable[[Shift], Flow], *, fresh: bool) -> Ending | None:
         """Once for each engine: collects, and submits what is left. `fresh`: answers came since, so that more may be.
@@ -234,10 +235,11 @@ def late(note: str) -> Ending:
     return Ending("deadline", f"{said}; {note}" if note else said)
 
 
-def tally_of(engine: BatchEngine) -> Tally:
+def tally_of(engine: BatchEngine, step: str = "") -> Tally:
     found = engine.collected
     return Tally(
         answered=found.replies,
+        steps=Counter({step: found.replies} if step else {}),
         input_tokens=found.input_tokens,
         output_tokens=found.output_tokens,
         cost=found.cost,

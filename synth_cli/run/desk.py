@@ -13,7 +13,7 @@ from synth_cli.core.budget import Allowance
 from synth_cli.core.events import Reserved
 from synth_cli.core.ports import Progress, RateLimits
 from synth_cli.core.shift import Ending, Shift, Tally
-from synth_cli.report.live import Display
+from synth_cli.report.live import Display, by_step
 from synth_cli.run.halt import Halt
 from synth_cli.run.running import Running
 from synth_cli.run.wire import Wired
@@ -114,7 +114,8 @@ def line(progress: Progress) -> str:
     """The progress as the log has it."""
     cost = "unknown" if progress.cost is None else f"${progress.cost:.4f}"
     total = "" if progress.total is None else f" of {progress.total}"
-    note = f"; {progress.note}" if progress.note else ""
+    note = f"; {by_step(progress)}" if progress.steps else ""
+    note += f"; {progress.note}" if progress.note else ""
     return (
         f"{progress.answered} answered, {progress.reused} reused, {progress.failed} failed{total}; "
         f"{progress.retries} retries, {progress.rate_limited} rate limited, {progress.in_flight} in flight; "

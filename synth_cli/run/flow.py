@@ -6,9 +6,9 @@ the input is read on only when all of them have room, so that memory stays flat 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from synth_cli.compile.script import Past
@@ -44,6 +44,10 @@ class Passed:
     pending: int = 0
     """Requests in open batches."""
     complete: bool = False
+    known: Counter[str] = field(default_factory=Counter)
+    """Requests of each step."""
+    there: Counter[str] = field(default_factory=Counter)
+    """Those of them that were answered when the pass met them."""
 
 
 class Queue:
@@ -175,11 +179,13 @@ class Flow:
             self._failed(stage, seen.row, seen.refused)
         else:
             passed.requests += len(seen.samples)
+            passed.known[stage.name] += len(seen.samples)
         if not seen.open:
             for one in seen.samples:
                 assert isinstance(one, Sampled)
                 if one.cause is None:
                     passed.answered += 1
+                    passed.there[stage.name] += 1
                 elif seen.refused is None:
                     passed.failed += 1
                     self._failed(stage, seen.row, one.cause)
@@ -213,6 +219,7 @@ class Flow:
         for place, one in enumerate(seen.samples):
             if isinstance(one, Sampled):
                 passed.answered += one.cause is None
+                passed.there[stage.name] += one.cause is None
                 passed.failed += one.cause is not None
                 if one.cause is not None:
                     self._failed(stage, seen.row, one.cause)
@@ -260,6 +267,7 @@ class Flow:
                 further = stage.walk(row, following, request, None, past=past, asking=True)
                 if isinstance(further, Open):
                     self.passed.requests += 1
+                    self.passed.known[stage.name] += 1
                     if not further.pending:
                         self._ask(stage, further, _Sample(self, run, sample.place, further), row, sample.place)
                     self._wake()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from rich.console import Console
 
-from synth_cli.core.ports import BatchStanding, Progress
+from synth_cli.core.ports import BatchStanding, Progress, StepProgress
 from synth_cli.report.bar import Bar
 from synth_cli.report.live import Lines, Quiet, display, sentence
 from synth_cli.report.pace import observe
@@ -97,6 +97,14 @@ def test_plain_line() -> None:
         "recipes: 612/1,000 rows (61%), 12.8 rows/s, 48 in flight, 100 reused, 12 failed, 12 retries, "
         "4 rate limited, 61.2k tokens in, 120k out, $0.12, 40s so far, about 30s left, paused 8s: rate limited"
     )
+
+
+def test_steps_are_told_one_by_one() -> None:
+    """Of several steps each says how many of the requests that are known so far are answered."""
+    chain = Progress(answered=272, steps=(StepProgress("topics", 60, 60), StepProgress("answer", 212, 1512)))
+    [line] = plain([(0.0, Progress()), (40.0, chain)])
+    assert line.endswith("$0, 40s so far, topics 60/60, answer 212/1,512")
+    assert screen([(0.0, Progress()), (40.0, chain)])[3] == "topics 60/60, answer 212/1,512"
 
 
 def test_plain_line_of_a_simulated_run() -> None:
