@@ -163,7 +163,7 @@ def test_a_budget_counts_over_all_steps(tmp_path: Path) -> None:
 
 def test_a_model_of_which_nothing_comes_ends_the_run_early(tmp_path: Path) -> None:
     """However well the other steps' models answer: what they answered stays, and the error is the broken one's."""
-    with serving() as server, serving(lambda _: BROKEN) as broken:
+    with serving(lambda asked: Say(asked.user, after=0.05)) as server, serving(lambda _: BROKEN) as broken:
         made = chain(
             server.url,
             step("first", "First {{ index }}", columns={"a": "{{ response }}"}),
