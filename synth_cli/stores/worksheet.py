@@ -9,6 +9,7 @@ import sqlite3
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -55,7 +56,6 @@ class Worksheet:
             self._connection.executescript(TABLES)
         self._steps: dict[str, int] = {}
         self._counts: Counter[str] = Counter()
-        self._spaces: dict[str, int] = {}
         self._chunks = 0
 
     def tally(self, contents: Sequence[bytes], space: str = "input") -> list[int]:
@@ -64,10 +64,9 @@ class Worksheet:
         Contents are hashes of at least 8 bytes, of which 8 are kept: should two of a million share them (odds of one
         in 10^7), the second one is only numbered as if it had an equal, and is no less unique for that.
         """
-        salt = self._spaces.setdefault(space, len(self._spaces) * 0x1E3779B97F4A7C15)
-        keys = array("q", b"".join([content[:8] for content in contents]))
-        if salt:
-            keys = array("q", [key ^ salt for key in keys])
+        salt = int.from_bytes(blake2b(space.encode(), digest_size=8).digest(), "big", signed=True)
+        found = array("q", b"".join([content[:8] for content in contents]))
+        keys = array("q", [key ^ salt for key in found])
         ordinals: list[int] = []
         times: dict[int, int] = {}
         for key in keys:
@@ -167,7 +166,6 @@ class Worksheet:
                 self._connection.execute(f"DELETE FROM {table}")
         self._steps.clear()
         self._counts.clear()
-        self._spaces.clear()
         self._chunks = 0
 
     def close(self) -> None:

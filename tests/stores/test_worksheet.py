@@ -37,6 +37,13 @@ def test_spaces_are_counted_apart(tmp_path: Path) -> None:
         assert [sheet.tally([hashed(1)], "input"), sheet.tally([hashed(1)], "requests")] == [[0], [0]]
 
 
+def test_there_may_be_any_number_of_spaces(tmp_path: Path) -> None:
+    """Each pass counts under names of its own, and a run may take many."""
+    contents = [hashed(1), bytes([255]) * 16, hashed(1)]
+    with Worksheet(tmp_path / "worksheet.sqlite") as sheet:
+        assert [sheet.tally(contents, f"{number}/input") for number in range(100)] == [[0, 0, 1]] * 100
+
+
 def test_a_chunk_larger_than_a_query_is_looked_up_whole(tmp_path: Path) -> None:
     """More repeated contents than one query holds parameters are all found."""
     contents = [hashed(number) for number in range(1300)]
