@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from synth_cli.spec.model import Step
+from synth_cli.spec.model import OVERRIDE, Step
 
 INPUT = "input"
 """What `from` calls the rows of the input."""
@@ -24,12 +24,18 @@ class Columns:
         """What leaves the step, given the columns that it makes or carries of those in `every`."""
         if step.type == "python":
             return Columns()
-        if step.type in ("dedup", "group"):
+        if step.type == "dedup":
             return self
+        if step.type == "group":
+            return self if OVERRIDE in _names(step.by) else self._without(OVERRIDE)
         if made is None:
             return Columns()
         some = {name: lacking for name, lacking in self.some.items() if name not in made}
         return Columns(made, some if step.carry is True else {})
+
+    def _without(self, column: str) -> Columns:
+        some = {name: lacking for name, lacking in self.some.items() if name != column}
+        return Columns(None if self.every is None else self.every - {column}, some)
 
 
 def joined(sources: Sequence[tuple[str, Columns]]) -> Columns:
@@ -57,4 +63,8 @@ def sources_of(step: Step, before: str) -> tuple[str, ...]:
     """Whose rows a step takes; `before` is the step that stands before it, or the input."""
     if step.from_ is None:
         return (before,)
-    return (step.from_,) if isinstance(step.from_, str) else tuple(step.from_)
+    return _names(step.from_)
+
+
+def _names(said: str | Sequence[str] | None) -> tuple[str, ...]:
+    return () if said is None else (said,) if isinstance(said, str) else tuple(said)

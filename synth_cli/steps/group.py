@@ -13,7 +13,7 @@ from typing import Any
 from synth_cli.core.identity import ID_BYTES
 from synth_cli.core.row import Row
 from synth_cli.core.values import decode, encode
-from synth_cli.spec.model import Step
+from synth_cli.spec.model import OVERRIDE, Step
 from synth_cli.steps.scratch import By, content_of, table
 
 TABLES = """
@@ -27,7 +27,10 @@ READ = "SELECT number, position, id, data FROM members ORDER BY number, place"
 
 
 class Group:
-    """Groups come in the order of their first rows, members in the order of theirs; only one group is in memory."""
+    """Groups come in the order of their first rows, members in the order of theirs; only one group is in memory.
+
+    The column `generation_params` is left out, unless the rows are grouped by it.
+    """
 
     left_out = 0
 
@@ -52,7 +55,10 @@ class Group:
         first = members[0].values
         keys = (self._by,) if isinstance(self._by, str) else self._by
         values: dict[str, Any] = {name: first.get(name) for name in keys}
-        others = dict.fromkeys(name for member in members for name in member.values if name not in values)
+        # one row's own sampling parameters are not a group's
+        others = dict.fromkeys(
+            name for member in members for name in member.values if name not in values and name != OVERRIDE
+        )
         values |= {name: [member.values.get(name) for member in members] for name in others}
         return Row(members[0].index, digest.digest(), values)
 

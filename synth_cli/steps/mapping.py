@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synth_cli.core.row import Finished, Row
+from synth_cli.core.row import Finished, Row, derived
 from synth_cli.spec.model import Step
 from synth_cli.steps.outline import Outline, ShapeError
 from synth_cli.template import Templates
@@ -27,4 +27,10 @@ class Map:
         except ShapeError as error:
             rows = ({**carried, **self._nulls},) if self._keep_failed else ()
             return Finished(rows, 0, ((0, error.fault),))
-        return Finished(tuple({**carried, **columns} for columns, _ in kept), len(made) - len(kept))
+        # whoever is left out, the others stay who they are
+        places = {id(columns): place for place, (columns, _) in enumerate(made)}
+        return Finished(
+            tuple([{**carried, **columns} for columns, _ in kept]),
+            len(made) - len(kept),
+            ids=tuple([derived(row.id, places[id(columns)]) for columns, _ in kept]),
+        )

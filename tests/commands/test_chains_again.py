@@ -72,6 +72,18 @@ def test_an_item_more_asks_for_itself_alone(tmp_path: Path) -> None:
     assert words(server.asked) == ["First one", "Second 1", "Second 2", "Second 3"]
 
 
+def test_items_of_a_map_stay_who_they_are_behind_another_filter(tmp_path: Path) -> None:
+    """A `keep_if` that lets more items through asks for those alone, also where their prompts are all the same."""
+    fan = {"name": "fan", "type": "map", "each": "[1, 2, 3]", "columns": {"a": "{{ item }}"}}
+    with serving(lambda asked: Say(str(asked.again))) as server:
+        for keep_if in ("a == 3", "a > 1", "true"):
+            steps = [FIRST, {**fan, "keep_if": keep_if}, step("ask", "Say")]
+            made = chain(server.url, *steps, input={"rows": [{"word": "one"}]})
+            assert synth("run", write(tmp_path, made)).code == 0
+    assert len(server.asked) == 1 + 3
+    assert [(row["a"], row["response"]) for row in rows(tmp_path / "job.jsonl")] == [(1, "2"), (2, "1"), (3, "0")]
+
+
 def test_limit_takes_the_first_rows_of_the_input(tmp_path: Path) -> None:
     """`--limit` counts input rows, not those of later steps; the full run asks for the rest."""
     fan = {**FIRST, "each": "[1, 2]", "columns": {"a": "{{ item }}{{ word }}"}}

@@ -46,6 +46,14 @@ def test_a_groups_id_is_of_its_members(tmp_path: Path) -> None:
     assert [len(id) for id in ids(0)] == [16]
 
 
+@pytest.mark.parametrize(("by", "kept"), [("q", []), (["q", "generation_params"], ["generation_params"])], ids=str)
+def test_sampling_parameters_of_a_row_are_not_the_groups(tmp_path: Path, by: str | list[str], kept: list[str]) -> None:
+    """A list of them could be sent to nobody; where rows are grouped by them they are each group's own."""
+    rows = [row(at, q="a", generation_params={"top_p": 0.5}, n=at) for at in range(2)]
+    made = list(whole({"type": "group", "by": by}).rows(iter(rows), tmp_path))
+    assert [list(one.values) for one in made] == [["q", *kept, "n"]]
+
+
 def test_the_index_is_the_first_members(tmp_path: Path) -> None:
     """Groups come in the order of their first rows, whatever the rows' indexes."""
     step = whole({"type": "group", "by": "q"})
