@@ -123,6 +123,8 @@ class Plan:
     templates: Templates
     """For the expressions and samplers of the input."""
     target: Target | None = None
+    idle: tuple[str, ...] = ()
+    """Steps whose rows no step that leads to the output takes: they are not run."""
 
     @property
     def folder(self) -> Path:
@@ -138,6 +140,9 @@ def plan(loaded: Loaded, provider_of: ProviderOf, *, simulate: bool = False) -> 
     )
     paths = spec.output.path if spec.output.path is not None else f"{loaded.name}.jsonl"
     target = _target(loaded)
+    needed = leading_to(steps[-1].name, {step.name: step for step in steps})
+    idle = tuple(step.name for step in steps if step.name not in needed)
+    steps = tuple(step for step in steps if step.name in needed)
     return Plan(
         name=loaded.name,
         seed=spec.seed,
@@ -149,7 +154,20 @@ def plan(loaded: Loaded, provider_of: ProviderOf, *, simulate: bool = False) -> 
         limits=_limits(loaded),
         templates=Templates(vars=spec.vars, seed=spec.seed, step="input"),
         target=target,
+        idle=idle,
     )
+
+
+def leading_to(name: str, steps: Mapping[str, StepPlan]) -> frozenset[str]:
+    """A step and all before it whose rows it takes."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        if one != INPUT and one not in found:
+            found.add(one)
+            waiting += steps[one].sources
+    return frozenset(found)
 
 
 def _target(loaded: Loaded) -> Target | None:

@@ -60,9 +60,10 @@ def total(tallies: Iterable[Tally]) -> Tally:
 
 
 class Shift:
-    """`deadline` is on the clock of `Work.take`; `ended` is called once, when something ends the run."""
+    """`deadline` is on the clock of `Work.take`; `ended` is called once, when something ends the run, and `freed` when
+    something gave back what it held of the budget."""
 
-    __slots__ = ("allowance", "deadline", "ended", "ending")
+    __slots__ = ("allowance", "deadline", "ended", "ending", "freed")
 
     def __init__(
         self,
@@ -70,11 +71,20 @@ class Shift:
         allowance: Allowance | None = None,
         deadline: float | None = None,
         ended: Callable[[], None] | None = None,
+        freed: Callable[[], None] | None = None,
     ) -> None:
         self.allowance = allowance
         self.deadline = deadline
         self.ended = ended
+        self.freed = freed
         self.ending: Ending | None = None
+
+    def late(self, now: float) -> bool:
+        """Whether the time is over; then that ends the run."""
+        if self.ending is None and self.deadline is not None and now >= self.deadline:
+            self.end(Ending("deadline", "the time allowed for a run is over"))
+            return True
+        return False
 
     def end(self, ending: Ending) -> None:
         """The first ending counts."""

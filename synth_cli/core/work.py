@@ -94,14 +94,18 @@ class StepWork:
         return self._shift.ending
 
     @property
+    def settled(self) -> int:
+        """Attempts that came to an end."""
+        return self._settled
+
+    @property
     def holding(self) -> bool:
         """Whether a task waits for others to give back what they hold of the budget."""
         return self._held is not None
 
     def take(self, now: float) -> Task | Wait | Done:
         shift = self._shift
-        if shift.ending is None and shift.deadline is not None and now >= shift.deadline:
-            shift.end(Ending("deadline", "the time allowed for a run is over"))
+        shift.late(now)
         if shift.ending is not None:
             return DONE
         task = self._next(now)
@@ -248,6 +252,8 @@ class StepWork:
         spent = task.worst_cost if paid is None else paid
         used = task.worst_tokens if tokens is None else tokens
         self._allowance.settle(task.worst_cost, task.worst_tokens, spent, used)
+        if self._shift.freed is not None:
+            self._shift.freed()
         return spent, used
 
     def _again(self, task: Task, due: float, *, counted: int, messages: tuple[Message, ...] | None) -> None:

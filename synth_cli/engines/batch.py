@@ -66,6 +66,11 @@ class BatchEngine:
         return sum(pending.opening.requests for pending in self._pending())
 
     @property
+    def open_keys(self) -> frozenset[str]:
+        """The keys of the open batches."""
+        return frozenset(pending.opening.key for pending in self._pending())
+
+    @property
     def finished(self) -> bool:
         """Whether the last `advance` found no batch open and nothing left to ask."""
         return self._finished
@@ -120,7 +125,7 @@ class BatchEngine:
         return [
             pending
             for pending in fold_marks(self._desk.ledger.marks()).pending.values()
-            if (pending.opening.step, pending.opening.place) == (settings.step, settings.place)
+            if pending.opening.place == settings.place and pending.opening.step in {settings.step, *settings.adopts}
         ]
 
     async def _collect(self, work: Work, record: Record) -> None:

@@ -28,6 +28,8 @@ from synth_cli.run.running import Running
 from synth_cli.run.wire import Wired
 
 T = TypeVar("T")
+CAUTION = 0.9
+"""Share of what is likely to be needed that is drawn at once."""
 
 
 def on_loop(main: Coroutine[Any, Any, T]) -> T:
@@ -50,8 +52,9 @@ def ask(
     """Asks until nothing is left or something ends it. Raises Interrupted when told twice to stop."""
     if running.options.no_calls:
         flow = Flow(wired.chain, Shift())
-        flow.scan()
-        return Asked(rows=flow.passed.rows, reused=flow.passed.answered)
+        for _ in flow.scan():
+            pass
+        return Asked(flow.stopped, rows=flow.passed.rows, reused=flow.passed.answered)
     halt = Halt()
     try:
         return on_loop(_ask(Desk(wired, running, display, environ, chance, halt)))
@@ -78,7 +81,8 @@ class Asking:
         self._desk = desk
         self._record = GroupRecord(desk.running.ledger)
         leave.callback(self._record.flush)
-        self._lanes = Engines(desk, leave).lanes()
+        self._engines = Engines(desk, leave)
+        self._lanes = self._engines.lanes()
         self._offices = Offices(desk, self._record, leave)
         self._passed = Passed()
         self._before = 0
@@ -94,6 +98,9 @@ class Asking:
         self._desk.halt.stop = self._stop
         async with self._desk.watched(self._progress):
             ending = await self._all()
+        if ending is None and self._stopped.is_set():
+            # the signal came when all was asked: what is left to do is for another run
+            ending = Ending("stopped")
         tally = self._tally()
         limits = next((lane.engine.limits for lane in self._lanes if lane.engine is not None), None)
         passed = self._passed
@@ -122,26 +129,34 @@ class Asking:
         chain.bound.rows = target.rows if most is None else min(target.rows, most)
         while True:
             ending = await self._passes()
-            read, made = came_through(chain, Formatter(plan.loaded.spec.output))
-            bound = chain.bound.rows
-            if ending is not None or made >= target.rows or read < bound or bound == most:
+            if ending is not None or self._stopped.is_set():
                 return ending
-            # no more than may all be needed
-            wanted = bound + target.rows - made
+            counted = 0, 0
+            for now in came_through(chain, Formatter(plan.loaded.spec.output)):
+                counted = now
+                await asyncio.sleep(0)
+            read, made = counted
+            bound = chain.bound.rows
+            if made >= target.rows or read < bound or bound == most:
+                return None
+            wanted = bound + more_of(target.rows - made, read, made)
             chain.bound.rows = wanted if most is None else min(wanted, most)
 
     async def _passes(self) -> Ending | None:
         # without a model to ask, the rows are gone through all the same
         phases = phases_of(self._lanes) or ([] if self._offices else [[]])
+        # what has come meanwhile is taken home, whatever else may end the run
+        ending = await self._offices.collect(self._watch)
+        if ending is not None:
+            return ending
         while True:
             more = progress = False
             for phase in phases:
-                flow = await self._live(phase)
-                if self._shift is not None and self._shift.ending is not None:
-                    return self._shift.ending
-                if flow.stopped is not None:
-                    return flow.stopped
-                more |= flow.more
+                flow, ending = await self._live(phase)
+                if ending is not None and (ending.why != "budget" or self._offices.finished):
+                    return ending
+                # what open batches do not use of what is held for them can still be spent
+                more |= flow.more or ending is not None
                 progress |= flow.handed > 0
                 if len(phases) > 1:
                     # the next model needs the memory
@@ -149,7 +164,7 @@ class Asking:
                         if lane.local:
                             await lane.close()
             if self._offices:
-                ending = await self._offices.advance(self._batches, fresh=progress)
+                ending = await self._offices.advance(self._watch, self._batches, fresh=progress)
                 if ending is not None:
                     return ending
                 progress |= self._offices.collected
@@ -162,8 +177,8 @@ class Asking:
             if ending is not None:
                 return ending
 
-    async def _live(self, lanes: Iterable[Lane]) -> Flow:
-        """One pass with these engines."""
+    async def _live(self, lanes: Iterable[Lane]) -> tuple[Flow, Ending | None]:
+        """One pass with these engines, and what ended it before it was done."""
         chosen = list(lanes)
 
         def announce(reserved: Reserved) -> None:
@@ -174,31 +189,42 @@ class Asking:
             for lane in chosen:
                 lane.wake()
 
-        shift = self._shift = self._desk.shift(announce, ended)
-        if self._stopped.is_set():
-            shift.end(Ending("stopped"))
+        def freed() -> None:
+            for lane in chosen:
+                lane.freed()
+
+        shift = self._desk.shift(announce, ended)
+        shift.freed = freed
+        self._watch(shift)
         flow = self._flow(shift, live=True)
         try:
             async with asyncio.TaskGroup() as group:
                 for lane in chosen:
                     group.create_task(lane.tend(flow, shift, self._record))
-            if not chosen:
-                flow.scan()
+            for _ in () if chosen else flow.scan():
+                await asyncio.sleep(0)
         except BaseExceptionGroup as several:
             if len(several.exceptions) > 1:
                 raise
             raise several.exceptions[0] from several.exceptions[0].__cause__
         finally:
             self._record.flush()
+            for lane in chosen:
+                lane.clear()
         if shift.allowance is not None:
             shift.allowance.close()
-        return flow
+        if self._engines.failed is not None:
+            raise self._engines.failed
+        return flow, shift.ending or flow.stopped
 
-    def _batches(self, shift: Shift) -> Flow:
-        """A pass for requests that go into batches."""
+    def _watch(self, shift: Shift) -> None:
+        """A signal ends this from now on."""
         self._shift = shift
         if self._stopped.is_set():
             shift.end(Ending("stopped"))
+
+    def _batches(self, shift: Shift) -> Flow:
+        """A pass for requests that go into batches."""
         return self._flow(shift, live=False)
 
     def _flow(self, shift: Shift, *, live: bool) -> Flow:
@@ -208,7 +234,7 @@ class Asking:
         return flow
 
     def _tally(self) -> Tally:
-        return total((*(work.tally for lane in self._lanes for work in lane.works), *self._offices.tallies()))
+        return total((*(lane.tally for lane in self._lanes), *self._offices.tallies()))
 
     def _steps(self, now: Counter[str]) -> tuple[StepProgress, ...]:
         """How far each step has come; `now` are this run's answers. Nothing where there is only one."""
@@ -220,8 +246,7 @@ class Asking:
         return tuple(StepProgress(name, passed.there[name] + since[name], passed.known[name]) for name in names)
 
     def _answered(self) -> int:
-        live = sum(work.tally.answered for lane in self._lanes for work in lane.works)
-        return live + sum(tally.answered for tally in self._offices.tallies())
+        return self._tally().answered
 
     def _reused(self) -> int:
         """Answers that were there before this run."""
@@ -249,6 +274,13 @@ class Asking:
             time_of_day=self._offices.time_of_day,
             steps=self._steps(tally.steps),
         )
+
+
+def more_of(missing: int, read: int, made: int) -> int:
+    """How many more rows to draw so that hardly more come through than are missing: an answer that is not needed is
+    paid for all the same, and each pass reads the job again."""
+    likely = missing * read / made if made else 2 * read
+    return max(missing, int(CAUTION * likely))
 
 
 def phases_of(lanes: list[Lane]) -> list[list[Lane]]:

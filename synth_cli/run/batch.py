@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from synth_cli.compile.plan import Plan, StepPlan, Voice
 from synth_cli.core.ports import BatchStanding, Record
@@ -26,10 +27,22 @@ from synth_cli.run.wire import endpoint, place_of, price_of, simulated
 from synth_cli.stores.folder import StateFolder
 from synth_cli.stores.ledger import SqliteLedger
 
+Watch: TypeAlias = Callable[[Shift], None]
+Going: TypeAlias = Callable[[Shift], Flow]
 JITTER = 0.1
 """Share of the interval by which looks are spread, so that many jobs do not ask at the same second."""
 SIMULATED_SECONDS = 2.0
 """What a batch takes at the simulated model, which is looked at more often than others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The batches of one step at one provider. `voice` is one of the models that are asked in them."""
+
+    voices: Sequence[tuple[str, int]]
+    voice: Voice
+    place: str
+    adopts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +56,27 @@ class Office:
     environ: Mapping[str, str]
     log: Callable[[str], None]
 
-    def voices(self) -> list[tuple[StepPlan, int]]:
-        """The models that are asked in batches."""
+    def accounts(self) -> list[Account]:
+        """One for each step and place that is asked in batches: models of a step that differ in what they are asked
+        alone have their batches together."""
+        found: dict[tuple[str, str], list[tuple[StepPlan, int]]] = {}
+        for step in self.plan.steps:
+            for number, voice in enumerate(step.voices):
+                if voice.engine == "batch":
+                    found.setdefault((step.name, place_of(step, voice, self.options)), []).append((step, number))
+        left: dict[str, set[str]] = {}
+        for pending in self.ledger.standing().pending.values():
+            if (pending.opening.step, pending.opening.place) not in found:
+                left.setdefault(pending.opening.place, set()).add(pending.opening.step)
         return [
-            (step, place)
-            for step in self.plan.steps
-            for place, voice in enumerate(step.voices)
-            if voice.engine == "batch"
+            Account(
+                [(step.name, number) for step, number in models],
+                models[0][0].voices[models[0][1]],
+                place,
+                # the first at a place takes what nobody else looks after
+                frozenset(left.pop(place, ())),
+            )
+            for (_, place), models in found.items()
         ]
 
     async def engines(self, leave: AsyncExitStack) -> list[BatchEngine]:
@@ -57,29 +84,28 @@ class Office:
         root = self.state.root
         folder = root / "batches"
         folder.mkdir(parents=True, exist_ok=True)
-        voices = self.voices()
+        accounts = self.accounts()
         url = None
-        if any(simulated(step.voices[place], self.options) for step, place in voices):
+        if any(simulated(account.voice, self.options) for account in accounts):
             url = await simulator(leave, batch_seconds=SIMULATED_SECONDS, folder=str(root / "simulator"))
-        return [await self._engine(step, step.voices[place], leave, folder, url) for step, place in voices]
+        return [await self._engine(account, leave, folder, url) for account in accounts]
 
-    async def _engine(
-        self, step: StepPlan, voice: Voice, leave: AsyncExitStack, folder: Path, url: str | None
-    ) -> BatchEngine:
+    async def _engine(self, account: Account, leave: AsyncExitStack, folder: Path, url: str | None) -> BatchEngine:
+        voice, settings = account.voice, account.voice.settings
         url = url if simulated(voice, self.options) else None
         transport = AiohttpTransport(environ=surroundings(self.environ, url))
         leave.push_async_callback(transport.close)
-        settings = voice.settings
         model = batch_client(endpoint(voice, self.environ, url), transport, window=settings.completion_window)
         leave.push_async_callback(model.close)
         own = BatchSettings(
-            step=step.name,
+            step=account.voices[0][0],
             job=self.plan.name,
-            place=place_of(step, voice, self.options),
+            place=account.place,
             batch_size=settings.batch_size,
             delete_successful=settings.delete_successful_batch_files,
             delete_failed=settings.delete_failed_batch_files,
             price=price_of(voice, self.options),
+            adopts=account.adopts,
             metadata=self.plan.loaded.spec.labels,
         )
         return BatchEngine(model, self.ledger, own, folder=folder, log=self.log)
@@ -93,9 +119,10 @@ def office_of(running: Running, environ: Mapping[str, str]) -> Office:
 class _Room:
     """One engine, and whether what is left to ask for it has been gone through since anything changed."""
 
-    key: tuple[str, int]
+    account: Account
     engine: BatchEngine
     open: frozenset[str]
+    """Its open batches, when it was looked at last."""
     through: bool = False
 
 
@@ -107,17 +134,17 @@ class Offices:
         self._record = record
         self._leave = leave
         self._office = office_of(desk.running, desk.environ)
-        self._voices = self._office.voices()
-        self._rooms: list[_Room] | None = None
+        self._accounts = self._office.accounts()
+        self._rooms: list[_Room] = []
         self.collected = False
         """Whether a batch ended in the latest advance."""
 
     def __bool__(self) -> bool:
-        return bool(self._voices)
+        return bool(self._accounts)
 
     @property
     def engines(self) -> list[BatchEngine]:
-        return [room.engine for room in self._rooms or ()]
+        return [room.engine for room in self._rooms]
 
     @property
     def batches(self) -> tuple[BatchStanding, ...]:
@@ -135,7 +162,7 @@ class Offices:
     @property
     def finished(self) -> bool:
         """Whether no batch is open, and none was left to be made when everything was gone through."""
-        return all(room.engine.finished and not room.open for room in self._rooms or ())
+        return all(room.engine.finished and not room.open for room in self._rooms)
 
     @property
     def time_of_day(self) -> float:
@@ -143,32 +170,43 @@ class Offices:
 
     def tallies(self) -> list[Tally]:
         """What each engine collected."""
-        return [tally_of(room.engine, room.key[0]) for room in self._rooms or ()]
+        return [tally_of(room.engine, room.account.voices[0][0]) for room in self._rooms]
 
-    async def advance(self, going: Callable[[Shift], Flow], *, fresh: bool) -> Ending | None:
+    async def collect(self, watch: Watch) -> Ending | None:
+        """Opens the engines, and collects what has ended. `watch` is told what a signal is to end."""
+        if self._accounts and not self._rooms:
+            engines = await self._office.engines(self._leave)
+            self._rooms = [
+                _Room(account, engine, engine.open_keys)
+                for account, engine in zip(self._accounts, engines, strict=True)
+            ]
+        for room in self._rooms:
+            if room.open:
+                ending = await self._once(room, watch, None)
+                room.open = room.engine.open_keys
+                if ending is not None:
+                    return ending
+        return None
+
+    async def advance(self, watch: Watch, going: Going, *, fresh: bool) -> Ending | None:
         """Once for each engine: collects, and submits what is left. `fresh`: answers came since, so that more may be.
 
         `going` makes a pass over the job. Returns what ends the run.
         """
-        if self._rooms is None:
-            open_now = frozenset(self._desk.running.ledger.standing().pending)
-            engines = await self._office.engines(self._leave)
-            keys = [(step.name, place) for step, place in self._voices]
-            self._rooms = [_Room(key, engine, open_now) for key, engine in zip(keys, engines, strict=True)]
         self.collected = False
         for room in self._rooms:
             room.through = room.through and not fresh
-            ending = await self._advance(room, going)
+            ending = await self._advance(room, watch, going)
             if ending is not None:
                 return ending
         return None
 
-    async def _advance(self, room: _Room, going: Callable[[Shift], Flow]) -> Ending | None:
+    async def _advance(self, room: _Room, watch: Watch, going: Going) -> Ending | None:
         while True:
             # what is left to ask changes only when a batch has ended: else the input need not be read again
             again = not room.through
-            ending = await self._once(room, going, again=again)
-            before, room.open = room.open, frozenset(self._desk.running.ledger.standing().pending)
+            ending = await self._once(room, watch, going if again else None)
+            before, room.open = room.open, room.engine.open_keys
             ended = bool(before - room.open)
             self.collected |= ended
             if ending is not None or (room.engine.finished and again):
@@ -179,22 +217,24 @@ class Offices:
                 return None
             room.through = False
 
-    async def _once(self, room: _Room, going: Callable[[Shift], Flow], *, again: bool) -> Ending | None:
+    async def _once(self, room: _Room, watch: Watch, going: Going | None) -> Ending | None:
         desk, engine = self._desk, room.engine
         # what is announced of a batch is itself what holds its worst case
         shift = desk.shift(lambda reserved: None)
-        flow = going(shift)
-        rules = voices_of(desk.wired.chain)[room.key].rules[room.key[1]]
-        tasks = flow.queue([room.key]) if again else iter(())
+        watch(shift)
+        flow = None if going is None else going(shift)
+        step, number = room.account.voices[0]
+        rules = voices_of(desk.wired.chain)[step, number].rules[number]
+        tasks = iter(()) if flow is None else flow.queue(room.account.voices)
         work = StepWork(tasks, rules, self._record, chance=desk.chance, shift=shift, outstanding=engine.outstanding)
         trouble = engine.note
         await engine.advance(work, self._record)
-        if work.ending is not None and work.ending.why == "deadline":
+        if shift.ending is not None and shift.ending.why == "deadline":
             return late(engine.note or trouble)
-        if work.ending is not None and work.ending.why == "budget" and engine.outstanding:
+        if shift.ending is not None and shift.ending.why == "budget" and any(one.outstanding for one in self.engines):
             # what the open batches do not use of what is held for them can still be spent
             return None
-        return work.ending or flow.stopped
+        return shift.ending or (None if flow is None else flow.stopped)
 
     async def wait(self, stopped: asyncio.Event) -> Ending | None:
         """Until the next look is due, somebody stops the run, or its time is over; at once where nobody waits."""
@@ -205,7 +245,7 @@ class Offices:
             min(voice.settings.batch_check_interval, SIMULATED_SECONDS / 2)
             if simulated(voice, desk.running.options)
             else voice.settings.batch_check_interval
-            for voice in (step.voices[place] for step, place in self._voices)
+            for voice in (account.voice for account in self._accounts)
         ]
         wait = min(intervals) * (1 + JITTER * (2 * desk.chance() - 1))
         now = time.monotonic()

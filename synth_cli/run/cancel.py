@@ -67,7 +67,8 @@ async def _cancel(desk: Desk) -> Cancelled:
     running, office = desk.running, office_of(desk.running, desk.environ)
     async with AsyncExitStack() as leave:
         engines = await office.engines(leave)
-        rules = [voices_of_chain(desk.wired.chain)[step.name, place].rules[place] for step, place in office.voices()]
+        stages = voices_of_chain(desk.wired.chain)
+        rules = [stages[account.voices[0]].rules[account.voices[0][1]] for account in office.accounts()]
         record = GroupRecord(running.ledger)
         leave.callback(record.flush)
         stopped = asyncio.Event()

@@ -26,8 +26,8 @@ from synth_cli.run.wire import (
     available,
     chain_of,
     given_length,
-    idle,
     input_rows,
+    led_nowhere,
     most_output,
     price_in,
     price_of,
@@ -194,7 +194,7 @@ def _estimate(entering: Range, leaving: Range, paid: Price | None) -> Range | No
 
 
 def _notes(plan: Plan, voices: Sequence[Voice], options: RunOptions, count: Counted, *, guessed: bool) -> Iterator[str]:
-    yield from idle(plan)
+    yield from led_nowhere(plan)
     if volatile(plan.source):
         yield "the source may change: a run may read other rows"
     if plan.target is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -302,12 +302,13 @@ def note_failures(chain: Chain, ledger: SqliteLedger, started: float, failed: Pa
     return Counts(failed=counts.failed, causes=counts.causes, steps=counts.steps)
 
 
-def came_through(chain: Chain, formatter: Formatter) -> tuple[int, int]:
-    """Rows of the input that were read, and rows of the output that can be made of them."""
+def came_through(chain: Chain, formatter: Formatter) -> Iterator[tuple[int, int]]:
+    """Rows of the input that were read so far, and rows of the output that can be made of them; the last is all."""
     gathering, made = Passing(), 0
     for chunk in chain.again(gathering).rows():
         made += sum(not isinstance(formatter.shape(row.values), Dropped) for row in chunk)
-    return gathering.rows, made
+        yield gathering.rows, made
+    yield gathering.rows, made
 
 
 def write(chain: Chain, running: Running, sinks: Sequence[Sink], formatter: Formatter) -> Counts:

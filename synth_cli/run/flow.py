@@ -6,6 +6,7 @@ the input is read on only when all of them have room, so that memory stays flat 
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ TOGETHER: Final = 16
 """Rows that come to a step are looked up together, as long as its engine has other things to do."""
 NOTHING_MADE: Final = Finished()
 ENDED: Final = object()
+MOMENT: Final = 0.05
+"""Seconds that a pass goes on without a task before others have their turn."""
 
 
 @dataclass(slots=True)
@@ -57,33 +60,31 @@ class Queue:
         self._flow = flow
         self._waiting: list[deque[Task]] = [deque() for _ in range(steps)]
         self.woken = woken
-        """Called when a task comes to an empty queue."""
+        """Called when a task comes to an empty queue, and when one may be had again."""
         self.size = 0
-        self._peeked: Task | None = None
 
     def add(self, step: int, task: Task) -> None:
         self._waiting[step].append(task)
+        self._flow.waiting[step] += 1
         self.size += 1
         if self.size == 1:
             self.woken()
 
-    def ready(self) -> bool:
-        """Whether a task can be had now."""
-        if self._peeked is None:
-            self._peeked = self._flow.next(self)
-            if self._peeked is not None:
-                self.size += 1
-                self._flow.handed -= 1
-        return self._peeked is not None
-
     def pop(self) -> Task | None:
+        """The next task, unless steps behind its own have more than enough to do."""
         if not self.size:
             return None
+        step = next(step for step in reversed(range(len(self._waiting))) if self._waiting[step])
+        if self._flow.crowded(step):
+            return None
         self.size -= 1
-        if self._peeked is not None:
-            peeked, self._peeked = self._peeked, None
-            return peeked
-        return next(waiting for waiting in reversed(self._waiting) if waiting).popleft()
+        task = self._waiting[step].popleft()
+        self._flow.taken(step)
+        return task
+
+    def ready(self) -> bool:
+        """Whether a task can be had now."""
+        return self._flow.found(self)
 
     def next(self) -> Task | None:
         return self._flow.next(self)
@@ -115,6 +116,8 @@ class Flow:
         """Whether another pass may find something to do."""
         self.stopped: Ending | None = None
         """What the pass came upon that ends the run, once what was found before it is asked."""
+        self.waiting = [0] * len(self._order)
+        """Tasks of each step that wait for an engine."""
         self._reading = False
         self._tracked = 0
         self._arrived: dict[str, list[Row]] = {}
@@ -133,23 +136,46 @@ class Flow:
         """Whether nothing will come any more."""
         return self._exhausted and not self._tracked and not self._arrived
 
+    @property
+    def reading(self) -> bool:
+        """Whether the pass has still to go on, and may."""
+        return not self._exhausted and self._shift.ending is None and self._room()
+
     def next(self, queue: Queue) -> Task | None:
+        """A task for this queue's engine; None where none was found in a moment, or there is none."""
+        if not self.found(queue):
+            return None
         task = queue.pop()
-        while task is None and (self._take_up() or (self._room() and next(self._scan, ENDED) is not ENDED)):
-            task = queue.pop()
-        if task is None:
-            task = queue.pop()
-        if task is not None:
-            self.handed += 1
+        self.handed += task is not None
         return task
 
-    def scan(self) -> None:
-        """Goes through everything without handing anything out."""
-        for _ in self._scan:
-            pass
+    def found(self, queue: Queue) -> bool:
+        """Whether a task for this queue was found in a moment: signals and others must be heard in between."""
+        until = time.monotonic() + MOMENT
+        while not queue.size:
+            if not self._take_up() and (not self._room() or next(self._scan, ENDED) is ENDED):
+                break
+            if time.monotonic() >= until:
+                break
+        return queue.size > 0
+
+    def scan(self) -> Iterator[None]:
+        """Goes through everything, step by step, without handing anything out."""
+        return self._scan
+
+    def crowded(self, step: int) -> bool:
+        """Whether so much waits behind a step that it must not bring more."""
+        return any(waiting > HIGH for waiting in self.waiting[step + 1 :])
+
+    def taken(self, step: int) -> None:
+        """A task of this step waits no longer."""
+        self.waiting[step] -= 1
+        if self.waiting[step] == HIGH:
+            for queue in self.queues.values():
+                queue.woken()
 
     def _room(self) -> bool:
-        return all(queue.size < HIGH for queue in self.queues.values())
+        return all(waiting < HIGH for waiting in self.waiting)
 
     def _scanning(self) -> Iterator[None]:
         self._reading = True
@@ -189,12 +215,18 @@ class Flow:
                 elif seen.refused is None:
                     passed.failed += 1
                     self._failed(stage, seen.row, one.cause)
-            if not self._readers[stage.name]:
-                return NOTHING_MADE
-            samples = [one for one in seen.samples if isinstance(one, Sampled)]
-            return stage.shaper.finish(seen.row, samples)
+            return self._made(stage, seen.row, [one for one in seen.samples if isinstance(one, Sampled)])
         self._open(stage, seen)
         return None
+
+    def _made(self, stage: ModelStage, row: Row, samples: Sequence[Sampled]) -> Finished:
+        """What a row became, where somebody is to know."""
+        if not self._readers[stage.name] and not stage.stops:
+            return NOTHING_MADE
+        finished = stage.shaper.finish(row, samples)
+        for _, cause in finished.failures:
+            self._failed(stage, row, cause)
+        return finished
 
     def each(self, stage: EachStage, row: Row, finished: Finished) -> None:
         for _, cause in finished.failures:
@@ -286,8 +318,8 @@ class Flow:
             self._failed(stage, row, sampled.cause)
         run.samples[sample.place] = sampled
         done = [each for each in run.samples if each is not None]
-        if len(done) == len(run.samples) and self._readers[stage.name]:
-            self._on(stage.name, children(row, stage.shaper.finish(row, done)))
+        if len(done) == len(run.samples):
+            self._on(stage.name, children(row, self._made(stage, row, done)))
         self._wake()
 
     def _on(self, name: str, rows: Sequence[Row]) -> None:

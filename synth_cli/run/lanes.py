@@ -12,9 +12,10 @@ from typing import Final, Protocol
 from synth_cli.compile.plan import Voice
 from synth_cli.core.pacing import PaceSettings
 from synth_cli.core.ports import Client, RateLimits, Record, Work
-from synth_cli.core.shift import Shift
+from synth_cli.core.shift import Ending, Shift, Tally, total
 from synth_cli.core.work import StepWork
 from synth_cli.engines.online import OnlineEngine
+from synth_cli.errors import SynthError
 from synth_cli.providers.clients import client
 from synth_cli.providers.http import AiohttpTransport
 from synth_cli.run.desk import Desk, simulator, surroundings
@@ -55,7 +56,8 @@ class Lane:
         self.voices = tuple(voices)
         self.voice = voice
         self.engine: Asking | None = None
-        self.works: list[StepWork] = []
+        self.work: StepWork | None = None
+        self._done = Tally()
         self.say = ""
         """What it does before it can answer."""
         self._engines = engines
@@ -66,6 +68,11 @@ class Lane:
     def local(self) -> bool:
         """Whether the model is in the memory of this machine."""
         return self._engines.engine_of(self.voice) == "vllm"
+
+    @property
+    def tally(self) -> Tally:
+        """What it did in this run."""
+        return self._done if self.work is None else total((self._done, self.work.tally))
 
     @property
     def in_flight(self) -> int:
@@ -85,19 +92,32 @@ class Lane:
         queue = flow.queue(self.voices, self.wake)
         rules = self._engines.stages[self.voices[0]].rules[self.voices[0][1]]
         work = StepWork(queue, rules, record, chance=self._engines.desk.chance, shift=shift)
-        self.works.append(work)
+        self.work = work
         # all lanes are there before the first task is asked for
         await asyncio.sleep(0)
         while True:
             self._ready.clear()
+            before = work.settled
             if queue.ready() or work.holding:
                 engine = self.engine = self.engine or await self._opened(shift)
                 if engine is not None:
                     await engine.advance(work, record)
-            if flow.over or shift.ending is not None:
+            if shift.ending is not None or (queue.over and not work.holding):
                 return
-            if not queue.size:
+            if work.settled > before or (flow.reading and not queue.size):
+                # others have their turn, and signals are heard
+                await asyncio.sleep(0)
+            else:
                 await self._rest()
+
+    def clear(self) -> None:
+        """The pass is over: what it did is kept, nothing else of it."""
+        self._done, self.work = self.tally, None
+
+    def freed(self) -> None:
+        """What waits for the budget may go on."""
+        if self.work is not None and self.work.holding:
+            self.wake()
 
     async def close(self) -> None:
         """Gives back what the engine holds; it is opened again when it is needed."""
@@ -108,9 +128,14 @@ class Lane:
         """The engine, once it is up; None where the run ended before that."""
         opening = asyncio.ensure_future(self._engines.opened(self, self._leave))
         try:
-            while not opening.done() and shift.ending is None:
+            while not opening.done() and shift.ending is None and not shift.late(time.monotonic()):
                 await asyncio.wait({opening}, timeout=PATIENCE)
             return await opening if opening.done() else None
+        except SynthError as error:
+            # what others have in flight is paid for: it is waited for before this is told
+            self._engines.failed = self._engines.failed or error
+            shift.end(Ending("fault", error.message))
+            return None
         finally:
             self.say = ""
             if not opening.done():
@@ -129,6 +154,8 @@ class Engines:
     def __init__(self, desk: Desk, leave: AsyncExitStack) -> None:
         self.desk = desk
         self.stages = voices_of(desk.wired.chain)
+        self.failed: SynthError | None = None
+        """Why an engine could not be opened."""
         self._leave = leave
         self._url: asyncio.Task[str] | None = None
 

@@ -25,7 +25,7 @@ from synth_cli.run.prepare import prepare
 from synth_cli.run.publishing import roll_forward
 from synth_cli.run.pushing import ready
 from synth_cli.run.running import Running
-from synth_cli.run.wire import idle, place_of, reachable, voices_of
+from synth_cli.run.wire import led_nowhere, place_of, reachable, voices_of
 from synth_cli.spec.secrets import hidden
 from synth_cli.stores.folder import StateFolder
 from synth_cli.stores.ledger import SqliteLedger
@@ -51,7 +51,7 @@ def opened(
     state = state_of(plan, options)
     with state.lock(), SqliteLedger(state.ledger_path) as ledger:
         _check_batches(plan, options, ledger)
-        notes = (*ledger.warnings, *roll_forward(ledger, plan), *_elsewhere(plan, options, ledger), *idle(plan))
+        notes = (*ledger.warnings, *roll_forward(ledger, plan), *_elsewhere(plan, options, ledger), *led_nowhere(plan))
         running = _open(plan, options, state, ledger, notes)
         try:
             yield running

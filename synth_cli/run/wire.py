@@ -11,7 +11,7 @@ from typing import Any
 
 from synth_cli.compile.inputs import Tally, count_rows, known_columns, volatile
 from synth_cli.compile.inputs import read as read_input
-from synth_cli.compile.plan import INPUT, Limits, Plan, StepPlan, Voice
+from synth_cli.compile.plan import Limits, Plan, StepPlan, Voice, leading_to
 from synth_cli.compile.script import script
 from synth_cli.core.budget import Worst
 from synth_cli.core.cost import Price, worst_case
@@ -148,8 +148,6 @@ def chain_of(
     final = frozenset(step.name for step in plan.steps if step.voices and not _asked_later(step.name, steps, needed))
     stages: dict[str, Stage] = {}
     for name, step in steps.items():
-        if name not in needed:
-            continue
         if not step.voices:
             stages[name] = own_stage(step, plan)
             continue
@@ -176,27 +174,9 @@ def chain_of(
     return Chain(stages, last, lambda key: rows(partial(worksheet.tally, space=key)), worksheet, worksheet.path.parent)
 
 
-def idle(plan: Plan) -> tuple[str, ...]:
-    """What is said of steps whose rows nobody takes: they are not run."""
-    steps = {step.name: step for step in plan.steps}
-    needed = leading_to(plan.steps[-1].name, steps)
-    return tuple(
-        f"step '{name}' is not run: no step that leads to the output takes its rows"
-        for name in steps
-        if name not in needed
-    )
-
-
-def leading_to(name: str, steps: Mapping[str, StepPlan]) -> frozenset[str]:
-    """A step and all before it whose rows it takes."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        one = waiting.pop()
-        if one != INPUT and one not in found:
-            found.add(one)
-            waiting += steps[one].sources
-    return frozenset(found)
+def led_nowhere(plan: Plan) -> tuple[str, ...]:
+    """What is said of steps that are not run."""
+    return tuple(f"step '{name}' is not run: no step that leads to the output takes its rows" for name in plan.idle)
 
 
 def _asked_later(name: str, steps: Mapping[str, StepPlan], needed: frozenset[str]) -> bool:
@@ -268,9 +248,9 @@ def rules_of(step: StepPlan, voice: Voice, plan: Plan, options: RunOptions) -> R
         price=paid,
         worst=worst_of(voice, paid, plan.limits),
         stop_on_failure=step.step.on_failure == "stop",
-        # batches are not asked so often that the first answers could tell
+        # batches are not asked so often that the first answers could tell, and whoever has a fallback may fail always
         hopeless_after=sys.maxsize
-        if voice.engine == "batch"
+        if voice.engine == "batch" or (step.fallbacks and voice is not step.voices[step.fallbacks[-1]])
         else max(HOPELESS, 2 * (settings.max_concurrent_requests or 0)),
     )
 

@@ -152,7 +152,7 @@ def _fact(
     messages: tuple[Message, ...] | None,
     at: float,
 ) -> Replied | Faulted:
-    step, key, done = desk.settings.step, batch.opening.key, desk.collected
+    step, key, done = batch.opening.step, batch.opening.key, desk.collected
     latency = max(0.0, at - batch.opened.at)
     share, share_tokens = batch.share
     reply, answer, fault = exchange.reply, exchange.answer, exchange.fault

@@ -33,6 +33,8 @@ class BatchSettings:
     """Seconds that a batch must be missing from the provider's list before it counts as never submitted."""
     price: Price | None = None
     """What a batch's tokens cost."""
+    adopts: frozenset[str] = frozenset()
+    """Steps that are asked elsewhere now and left batches at the same place: those are looked after too."""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
