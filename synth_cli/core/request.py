@@ -100,6 +100,14 @@ the row or request that this one was made of."""
 OFFSET_BYTES = 3
 
 
+def apart(draw: Draw, salt: int) -> Draw:
+    """The draw of the `salt`-th other step that asks the very same; the first one's stays as it is."""
+    if not salt:
+        return draw
+    told = draw.to_bytes(8, "big") if isinstance(draw, int) else draw
+    return blake2b(told + salt.to_bytes(8, "big"), digest_size=ID_BYTES, person=b"step").digest()
+
+
 def identify(draft: Draft, content: bytes, draw: Draw) -> Request:
     """The request that this draft is."""
     digest = blake2b(content, digest_size=ID_BYTES)

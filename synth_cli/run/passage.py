@@ -245,8 +245,11 @@ class Passage:
 
 
 def coming(source: str, stage: Stage, rows: list[Row]) -> list[Row]:
-    """Rows of one source as a step takes them: what comes to it by two ways is two rows."""
-    if len(stage.plan.sources) == 1:
+    """Rows of one source as a step takes them: what comes to it by two ways is two rows.
+
+    Those that can only have come by one way stay who they are, so that a source more asks nothing again.
+    """
+    if source not in stage.ways:
         return rows
     way = source.encode()
     return [Row(row.index, blake2b(row.id + way, digest_size=len(row.id)).digest(), row.values) for row in rows]

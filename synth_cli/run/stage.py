@@ -15,7 +15,7 @@ from synth_cli.compile.plan import StepPlan
 from synth_cli.compile.script import Past, Script
 from synth_cli.core.ports import Ledger
 from synth_cli.core.reply import Fault, FaultKind
-from synth_cli.core.request import Draft, Message, Request, identify
+from synth_cli.core.request import Draft, Draw, Message, Request, apart, identify
 from synth_cli.core.row import Context, Finished, Row, Sampled
 from synth_cli.core.state import NOTHING, Answered, Failed, History, Unanswered
 from synth_cli.core.work import Rules
@@ -87,6 +87,10 @@ class ModelStage:
     batches: bool
     """Whether requests may be in open batches."""
     wanted: Container[int] | None = None
+    salt: int = 0
+    """How many steps before this one may ask the very same of the same rows."""
+    ways: frozenset[str] = frozenset()
+    """Sources of which a row may have come from an earlier one already."""
 
     @cached_property
     def name(self) -> str:
@@ -102,9 +106,11 @@ class ModelStage:
         drafted = [(row, self.script.drafts(row)) for row in rows]
         drafts = [(row, draft) for row, made in drafted if not isinstance(made, Fault) for draft in made]
         contents = [draft.content(self.epoch) for _, draft in drafts]
-        draws: Sequence[int | bytes] = [row.id for row, _ in drafts]
+        draws: Sequence[Draw] = [row.id for row, _ in drafts]
         if self.tallied:
             draws = self.worksheet.tally(contents, space=space)
+        if self.salt:
+            draws = [apart(draw, self.salt) for draw in draws]
         pairs = zip(drafts, contents, draws, strict=True)
         made = iter([identify(draft, content, draw) for (_, draft), content, draw in pairs])
         begun: list[Begun] = []
@@ -274,6 +280,7 @@ class EachStage:
 
     plan: StepPlan
     each: Each
+    ways: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -293,6 +300,7 @@ class WholeStage:
 
     plan: StepPlan
     whole: Callable[[], Whole]
+    ways: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:

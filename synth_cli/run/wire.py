@@ -11,6 +11,7 @@ from typing import Any
 
 from synth_cli.compile.inputs import Tally, count_rows, known_columns, volatile
 from synth_cli.compile.inputs import read as read_input
+from synth_cli.compile.lineage import Lineage
 from synth_cli.compile.plan import Limits, Plan, StepPlan, Voice, leading_to
 from synth_cli.compile.script import script
 from synth_cli.core.budget import Worst
@@ -147,9 +148,10 @@ def chain_of(
     needed = leading_to(last, steps)
     final = frozenset(step.name for step in plan.steps if step.voices and not _asked_later(step.name, steps, needed))
     stages: dict[str, Stage] = {}
+    lineage = Lineage(plan.steps)
     for name, step in steps.items():
         if not step.voices:
-            stages[name] = own_stage(step, plan)
+            stages[name] = own_stage(step, plan, lineage.ways(name))
             continue
         stages[name] = ModelStage(
             plan=step,
@@ -167,9 +169,11 @@ def chain_of(
             ledger=ledger,
             worksheet=worksheet,
             epoch=epoch,
-            tallied=not any(steps[source].voices for source in leading_to(name, steps) - {name}),
+            tallied=lineage.tallied(name),
             batches=any(voice.engine == "batch" for voice in voices_of(plan)),
             wanted=options.part,
+            salt=lineage.salt(name),
+            ways=lineage.ways(name),
         )
     return Chain(stages, last, lambda key: rows(partial(worksheet.tally, space=key)), worksheet, worksheet.path.parent)
 
@@ -184,12 +188,12 @@ def _asked_later(name: str, steps: Mapping[str, StepPlan], needed: frozenset[str
     return any(steps[other].voices and name in leading_to(other, steps) - {other} for other in needed)
 
 
-def own_stage(step: StepPlan, plan: Plan) -> EachStage | WholeStage:
+def own_stage(step: StepPlan, plan: Plan, ways: frozenset[str]) -> EachStage | WholeStage:
     """A step without a model."""
     made = step_stage(step.step, step.templates, seed=plan.seed, folder=plan.folder)
     if isinstance(made, Each):
-        return EachStage(step, made)
-    return WholeStage(step, lambda: made)
+        return EachStage(step, made, ways)
+    return WholeStage(step, lambda: made, ways)
 
 
 def columns_of(plan: Plan) -> tuple[str, ...]:

@@ -84,6 +84,37 @@ def test_items_of_a_map_stay_who_they_are_behind_another_filter(tmp_path: Path) 
     assert [(row["a"], row["response"]) for row in rows(tmp_path / "job.jsonl")] == [(1, "2"), (2, "1"), (3, "0")]
 
 
+@pytest.mark.parametrize("answered", [False, True], ids=["of the input", "of a step"])
+def test_two_steps_that_ask_the_same_have_answers_of_their_own(tmp_path: Path, answered: bool) -> None:
+    """Each is asked, each keeps its own answer; the first one's are found again where the other one is not there."""
+    source = "first" if answered else "input"
+    steps = [FIRST] if answered else []
+    with serving(lambda asked: Say(str(asked.again))) as server:
+        one = step("one", "Rate {{ word }}", columns={"mark": "{{ response }}"}, **{"from": source})
+        assert synth("run", write(tmp_path, chain(server.url, *steps, one))).code == 0
+        asked = len(server.asked)
+        both = {"name": "both", "type": "map", "from": ["one", "two"]}
+        path = write(tmp_path, chain(server.url, *steps, one, {**one, "name": "two"}, both))
+        assert [synth("run", path).code for _ in range(2)] == [0, 0]
+    assert len(server.asked) == asked + 3
+    assert [row["mark"] for row in rows(tmp_path / "job.jsonl")] == ["0"] * 3 + ["1"] * 3
+
+
+def test_a_source_more_asks_only_for_its_own_rows(tmp_path: Path) -> None:
+    """Rows that can have come by one way only stay who they are when others join them."""
+    last = step("last", "Last {{ a }}")
+    with serving() as server:
+        assert synth("run", write(tmp_path, chain(server.url, FIRST, last))).code == 0
+        other = step("other", "Other {{ word }}", columns={"a": "{{ response }}"}, **{"from": "input"})
+        for sources in (["first", "other"], ["other", "first"]):
+            made = chain(server.url, FIRST, other, {**last, "from": sources})
+            assert synth("run", write(tmp_path, made)).code == 0
+    assert words(server.asked[6:]) == [
+        *(f"Last Other {word}" for word in ("one", "three", "two")),
+        *(f"Other {word}" for word in ("one", "three", "two")),
+    ]
+
+
 def test_limit_takes_the_first_rows_of_the_input(tmp_path: Path) -> None:
     """`--limit` counts input rows, not those of later steps; the full run asks for the rest."""
     fan = {**FIRST, "each": "[1, 2]", "columns": {"a": "{{ item }}{{ word }}"}}
