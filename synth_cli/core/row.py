@@ -63,3 +63,5 @@ class Finished:
     """(sample, cause); one or more make the input row a failed one."""
     ids: tuple[bytes, ...] = field(default=(), compare=False)
     """Of the rows, where they were made of answers: a row's stays the same when others beside it are left out."""
+    nulls: frozenset[int] = field(default=frozenset(), compare=False)
+    """The places of rows that `on_failure` kept though nothing came."""

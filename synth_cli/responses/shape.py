@@ -17,6 +17,8 @@ from synth_cli.spec.model import Step
 from synth_cli.steps.outline import Made, Outline, ShapeError, fault, keep_apart
 from synth_cli.template import Template, Templates
 
+FIRST = frozenset((0,))
+
 
 class Shaper:
     """Makes a step's output rows. Raises TemplateSyntaxError at once for a template that is wrong in itself.
@@ -57,6 +59,7 @@ class Shaper:
         rows: list[Mapping[str, Any]] = []
         ids: list[bytes] = []
         failures: list[tuple[int, Fault | Invalid]] = []
+        nulls: set[int] = set()
         filtered = 0
         for one in sampled:
             cause = one.cause
@@ -78,9 +81,10 @@ class Shaper:
                     continue
             failures.append((one.sample, cause))
             if self._keep_failed:
+                nulls.add(len(rows))
                 rows.append(self._null(row, carried, self._about(row, one, cause) if self._metadata else None))
                 ids.append(derived(row.id, one.sample))
-        return Finished(tuple(rows), filtered, tuple(failures), tuple(ids))
+        return Finished(tuple(rows), filtered, tuple(failures), tuple(ids), frozenset(nulls))
 
     def _finish_group(self, row: Row, sampled: Sequence[Sampled]) -> Finished:
         carried = self._outline.carry(row.values)
@@ -101,7 +105,7 @@ class Shaper:
         if not good:
             about = [self._about(row, one, one.cause) for one in sampled] if self._metadata else None
             kept = (self._null(row, carried, about),) if self._keep_failed else ()
-            return Finished(kept, 0, tuple(failures))
+            return Finished(kept, 0, tuple(failures), nulls=FIRST)
         names = dict.fromkeys(name for _, columns in good for name in columns)
         columns = {name: [made.get(name) for _, made in good] for name in names}
         after: dict[str, Any] = {"response": [one.value for one, _ in good]}
@@ -113,7 +117,7 @@ class Shaper:
         except ShapeError as error:
             failures += [(one.sample, error.fault) for one, _ in good]
             kept = (self._null(row, carried, None),) if self._keep_failed else ()
-            return Finished(kept, 0, tuple(sorted(failures, key=lambda failure: failure[0])))
+            return Finished(kept, 0, tuple(sorted(failures, key=lambda failure: failure[0])), nulls=FIRST)
         out = {**carried, **columns}
         if self._metadata:
             out[METADATA] = [self._about(row, one) for one, _ in good]

@@ -18,12 +18,11 @@ from synth_cli.outputs.candidate import Sink
 from synth_cli.outputs.formats import Formatter
 from synth_cli.outputs.turns import Dropped
 from synth_cli.report.causes import Causes, Drops
-from synth_cli.run.passage import Chain
+from synth_cli.run.passage import Chain, children
 from synth_cli.run.running import Running
 from synth_cli.run.stage import EachStage, ModelStage, Open, Seen, WholeStage
 from synth_cli.stores.ledger import SqliteLedger
 
-CHUNK = 128
 SHOWN = 256
 """Characters of a data URL that failed.jsonl shows."""
 NOT_ASKED = Fault(FaultKind.MISSING, "not answered yet; run again to ask")
@@ -46,6 +45,8 @@ class Counts:
 
     rows_in: int = 0
     rows_out: int = 0
+    good: int = 0
+    """Those of them that are not only there because `on_failure` keeps them."""
     filtered: int = 0
     reused: int = 0
     """Answers that were there before this run."""
@@ -61,8 +62,8 @@ class Counts:
 
     @property
     def succeeded(self) -> bool:
-        """Whether at least one row came through."""
-        return self.failed < self.rows_in or self.rows_out > self.kept
+        """Whether at least one row came through, or none failed: there may be nothing to come."""
+        return self.good > 0 or not self.failed
 
 
 class Marks:
@@ -134,6 +135,8 @@ class Writing:
         self._tried = tried
         self._failed, self._asked = Marks(), Marks()
         self._kept = Marks()
+        self._nulls: set[bytes] = set()
+        """Ids of kept rows of which nothing came, as long as no other row came out."""
         self.counts = Counts()
 
     def read(self, rows: Sequence[Row]) -> None:
@@ -168,6 +171,9 @@ class Writing:
         step = self._step(stage.name)
         step.rows_in += 1
         self._finished(step, row, finished)
+        if row.id in self._nulls:
+            # what is computed of nothing is nothing
+            self._nulls.update([child.id for child in children(row, finished)])
         for _, cause in finished.failures:
             self.counts.causes.add(cause)
             self._write(stage.name, row, Sampled(b"", 0, cause=cause), cause)
@@ -192,6 +198,9 @@ class Writing:
                 self.counts.drops.add(shaped.reason, row.index)
             else:
                 made.append((row.index, shaped))
+                self.counts.good += row.id not in self._nulls
+        if self.counts.good:
+            self._nulls.clear()
         made = made if most is None else made[: most - self.counts.rows_out]
         self.counts.rows_out += len(made)
         return made
@@ -211,6 +220,9 @@ class Writing:
         step.filtered += finished.filtered
         step.failed += bool(finished.failures)
         self.counts.filtered += finished.filtered
+        if finished.nulls and finished.rows and not self.counts.good:
+            made = children(row, finished)
+            self._nulls.update([made[place].id for place in finished.nulls])
 
     def _mark(self, row: Row, *, asked: bool, kept: bool) -> None:
         self._failed.add(row.index)

@@ -48,8 +48,8 @@ def finish(wired: Wired, running: Running) -> Verdict:
         for one in sinks:
             discarding.callback(one.discard)
         counts = write(wired.chain, running, sinks, Formatter(output))
-        if counts.rows_in and not counts.succeeded:
-            return Verdict(counts, error=below(counts, plan.acceptance, plan.target))
+        if not counts.succeeded:
+            return Verdict(counts, error=below(counts, plan.acceptance, plan.target) or fruitless(counts))
         if counts.drops.total and not counts.rows_out and running.options.shard is None:
             return Verdict(counts, error=shapeless(counts, output.format))
         candidates = [one.close() for one in sinks]
@@ -97,6 +97,14 @@ def below(counts: Counts, acceptance: Acceptance, target: Target | None = None) 
             hint=hint,
         )
     return None
+
+
+def fruitless(counts: Counts) -> BelowFloor:
+    """Rows failed and no row came out: such an output replaces none, whatever share may fail."""
+    return BelowFloor(
+        f"{counts.failed:,} of {counts.rows_in:,} rows failed and no row came out; the old output stays",
+        hint="each one's row, messages and errors are in failed.jsonl of the run's folder",
+    )
 
 
 def shapeless(counts: Counts, format: str) -> BelowFloor:

@@ -26,7 +26,7 @@ class Map:
             kept = self._outline.kept(row, 0, carried, made)
         except ShapeError as error:
             rows = ({**carried, **self._nulls},) if self._keep_failed else ()
-            return Finished(rows, 0, ((0, error.fault),))
+            return Finished(rows, 0, ((0, error.fault),), nulls=frozenset((0,)))
         # whoever is left out, the others stay who they are
         places = {id(columns): place for place, (columns, _) in enumerate(made)}
         return Finished(

@@ -285,6 +285,32 @@ def test_a_row_that_is_kept_in_the_middle_goes_on_with_nulls(tmp_path: Path) -> 
     assert [called.json["rows"][key] for key in ("in", "out", "failed", "kept")] == [3, 3, 1, 1]
 
 
+def nothing_new(folder: Path, url: str, *steps: dict[str, Any]) -> None:
+    """Runs these steps, of which nothing comes, over an output that is there."""
+    (folder / "job.jsonl").write_text('{"good": 1}\n')
+    called = synth("run", write(folder, chain(url, *steps)))
+    assert (called.code, rows(folder / "job.jsonl")) == (1, [{"good": 1}])
+
+
+def test_a_good_output_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    """Where all rows that were left after a dedup failed, no row came through, though one of the input did not fail."""
+    with serving(lambda _: NO) as server:
+        same = {"name": "same", "type": "dedup", "by": "first"}
+        first = {"name": "first", "type": "map", "columns": {"first": "{{ word[0] }}"}}
+        nothing_new(tmp_path, server.url, first, same, step("ask", "{{ word }}"))
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [[], [{"name": "more", "type": "map", "columns": {"more": "{{ response }}!"}}], [{"name": "all", "type": "dedup"}]],
+    ids=["last", "before a map", "before a dedup"],
+)
+def test_a_good_output_is_not_replaced_by_nulls(tmp_path: Path, rest: list[dict[str, Any]]) -> None:
+    """Rows that are only kept are no success, however many they are for each row of the input."""
+    with serving(lambda _: NO) as server:
+        nothing_new(tmp_path, server.url, step("ask", "{{ word }}", samples=2, on_failure="keep"), *rest)
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_stop_ends_the_run_in_whatever_step(tmp_path: Path, place: int) -> None:
     """`on_failure: stop`: the first row that failed for good ends the run with exit 1; answers stay."""
