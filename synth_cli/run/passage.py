@@ -7,7 +7,7 @@ that writes counts and writes. A row that is not there yet leaves a gap; a step 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
@@ -64,6 +64,8 @@ class Chain:
     source: Callable[[str], Iterator[Row]]
     worksheet: Worksheet
     scratch: Path
+    wanted: Container[int] | None = None
+    """The indexes of the rows that this run is about; None: all. The others go along where they tell equals apart."""
     bound: Bound = field(default_factory=Bound)
     made: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     """Steps whose rows the latest first pass kept: how many they took, made, and left out."""
@@ -143,7 +145,10 @@ class Passage:
         """Each row of the input counts once, however many steps begin with it."""
         self._reader = self._reader or reader
         if self._reader == reader:
-            self._visitor.read(rows)
+            self._visitor.read([row for row in rows if self._wanted(row)])
+
+    def _wanted(self, row: Row) -> bool:
+        return self._chain.wanted is None or row.index in self._chain.wanted
 
     def _shared(self, name: str) -> Chunks:
         """Rows that several steps take: made once, and kept."""
@@ -168,7 +173,8 @@ class Passage:
                 made: list[Row] = []
                 for row in chunk:
                     finished = stage.finish(row)
-                    self._visitor.each(stage, row, finished)
+                    if self._wanted(row):
+                        self._visitor.each(stage, row, finished)
                     made += children(row, finished)
                 yield made
         else:

@@ -120,7 +120,7 @@ class ModelStage:
                 continue
             requests = tuple([next(made) for _ in own])
             begun.append(Begun(row, own, requests, tuple([request.id for request in requests])))
-        if self.wanted is not None and self.tallied:
+        if self.wanted is not None:
             begun = [one for one in begun if one.row.index in self.wanted]
         return begun
 

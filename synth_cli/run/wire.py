@@ -175,7 +175,14 @@ def chain_of(
             salt=lineage.salt(name),
             ways=lineage.ways(name),
         )
-    return Chain(stages, last, lambda key: rows(partial(worksheet.tally, space=key)), worksheet, worksheet.path.parent)
+    return Chain(
+        stages,
+        last,
+        source=lambda key: rows(partial(worksheet.tally, space=key)),
+        worksheet=worksheet,
+        scratch=worksheet.path.parent,
+        wanted=options.part,
+    )
 
 
 def led_nowhere(plan: Plan) -> tuple[str, ...]:

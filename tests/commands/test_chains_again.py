@@ -288,3 +288,13 @@ def test_a_preview_shows_each_step_as_far_as_it_is_known(tmp_path: Path) -> None
         ("second", "Second First one", [{"word": "one", "a": "First one", "b": "Second First one"}]),
     ]
     assert len(server.asked) == 6
+
+
+def test_a_preview_of_one_row_asks_about_that_row_alone(tmp_path: Path) -> None:
+    """Also in a step that takes the input's rows beside those of another step."""
+    with serving() as server:
+        last = step("last", "Last {{ word }}", **{"from": ["first", "input"]})
+        path = write(tmp_path, chain(server.url, FIRST, last))
+        shown = synth("preview", path, "--row", "2", "--run", "--json").json
+    assert words(server.asked) == ["First three", "Last three", "Last three"]
+    assert [one["index"] for one in shown] == [2, 2]

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from command_line import rows, started, synth, write
+from command_line import failures, rows, started, synth, write
 from scripted_server import Asked, Say, serving
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".parquet")
@@ -42,6 +42,21 @@ def test_the_parts_of_equal_requests_are_those_of_the_whole(tmp_path: Path) -> N
     ids = {row["n"]: (row["_synth"]["request_id"], row["text"]) for row in found}
     assert ids == {row["n"]: (row["_synth"]["request_id"], row["text"]) for row in rows(tmp_path / "whole.jsonl")}
     assert len({text for _, text in ids.values()}) > 1
+
+
+@pytest.mark.parametrize(("number", "failed"), [(1, [2]), (2, [])])
+def test_a_row_that_a_leading_map_fails_is_a_failure_of_its_own_shard(
+    tmp_path: Path, number: int, failed: list[int]
+) -> None:
+    """Each shard counts its own rows and failures; equal prompts behind the map are told apart as in a run of all."""
+    lead = {"name": "lead", "type": "map", "columns": {"n": "{{ 6 // (index - 2) }}"}}
+    spec = {"input": {"count": 4}, "output": {"path": "out/rows.jsonl"}, "steps": [lead, {"name": "a", "prompt": "Hi"}]}
+    path = write(tmp_path, {"model": "simulator", "name": "job", **spec})
+    called = synth("run", path, "--shard", f"{number}/2", "--json")
+    said = [called.json["rows"][key] for key in ("in", "out", "failed")]
+    assert (called.code, said) == (1 if failed else 0, [2, 2 - len(failed), len(failed)])
+    state = f"job.shard-{number}-of-2"
+    assert [one["index"] for one in (failures(tmp_path, state) if failed else [])] == failed
 
 
 def test_a_shard_asks_only_its_own_rows(tmp_path: Path) -> None:
