@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from synth_cli.run.wire import (
 )
 from synth_cli.stores.ledger import SqliteLedger
 from synth_cli.stores.memory import MemoryLedger
+from synth_cli.stores.spool import Spool
 from synth_cli.stores.worksheet import Worksheet
 
 DENSE, SPARSE = 3.0, 5.0
@@ -64,7 +65,15 @@ def explain(path: Path, options: RunOptions, *, environ: Mapping[str, str]) -> O
     """Reads the input, drafts every request and looks each up in the ledger; nothing is asked and nothing written."""
     plan = prepare(path, options, environ)
     with known(plan, options) as (ledger, epoch), scratch(plan) as worksheet:
-        chain = chain_of(plan, options, ledger, worksheet, epoch=epoch, rows=lambda tally: input_rows(plan, tally))
+        chain = chain_of(
+            plan,
+            options,
+            ledger,
+            worksheet,
+            epoch=epoch,
+            rows=lambda tally: input_rows(plan, tally),
+            spool=spools(plan, options, ledger, worksheet),
+        )
         if plan.target is not None:
             chain.bound.rows = plan.target.rows
         counting = Counting(chain)
@@ -248,6 +257,19 @@ def known(plan: Plan, options: RunOptions) -> Iterator[tuple[SqliteLedger | Memo
         rounds = ledger.standing()
         ledger.begin(rounds.present_round)
         yield ledger, epoch_of(rounds, fresh=options.fresh)
+
+
+def spools(
+    plan: Plan, options: RunOptions, ledger: SqliteLedger | MemoryLedger, worksheet: Worksheet
+) -> Callable[[bytes], Spool]:
+    """Where the rows of a key are: those that the open round keeps, or a place beside the worksheet."""
+    state, rounds = state_of(plan, options), ledger.standing()
+
+    def spool(key: bytes) -> Spool:
+        kept = state.spool(rounds.round, key)
+        return kept if rounds.open and kept.complete else Spool(worksheet.path.with_name(kept.path.name))
+
+    return spool
 
 
 @contextmanager

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Protocol, TypeAlias
 
 from synth_cli.compile.plan import INPUT
 from synth_cli.core.row import Finished, Row, derived
+from synth_cli.core.values import encode
 from synth_cli.run.stage import Begun, EachStage, ModelStage, Seen, Stage, WholeStage
 from synth_cli.stores.worksheet import Worksheet
 
@@ -161,9 +164,7 @@ class Passage:
         yield from self._stored(key)
 
     def _stored(self, key: str) -> Chunks:
-        rows = self._chain.worksheet.rows(key)
-        while chunk := [row for row, _, _ in islice(rows, CHUNK)]:
-            yield chunk
+        yield from _chunks(row for row, _, _ in self._chain.worksheet.rows(key))
 
     def _made(self, stage: Stage) -> Chunks:
         if isinstance(stage, ModelStage):
@@ -224,30 +225,60 @@ class Passage:
             # what became of the rows before is told in each pass
             for _ in self._upstream(stage):
                 yield []
-            # a function of the user's may give other rows the second time
             yield from self._stored(f"{stage.name}>")
             self._visitor.whole(stage, *chain.made[stage.name])
             return
         key = f"{self._prefix}>{stage.name}"
+        digest = blake2b(digest_size=16)
         for chunk in self._upstream(stage):
             worksheet.add(chunk, step=key)
+            if stage.kept is not None:
+                for row in chunk:
+                    digest.update(b"%b %b\n" % (row.id, encode(row.values)))
             yield []
         gapped = any(self.gapped(source) for source in stage.plan.sources)
         if gapped and not self._visitor.gap(stage, worksheet.count(key)):
             self._gaps.add(stage.name)
             return
-        whole = stage.whole()
-        with TemporaryDirectory(prefix="step-", dir=self._chain.scratch) as folder:
-            rows, made = whole.rows((row for row, _, _ in worksheet.rows(key)), Path(folder)), 0
-            while chunk := list(islice(rows, CHUNK)):
-                made += len(chunk)
-                if not self._again:
-                    worksheet.add(chunk, step=f"{stage.name}>")
-                yield chunk
-        counts = worksheet.count(key), made, whole.left_out
+        made = 0
+        for chunk in self._through(stage, key, digest.digest()):
+            made += len(chunk)
+            if chunk and not self._again:
+                worksheet.add(chunk, step=f"{stage.name}>")
+            yield chunk
+        counts = worksheet.count(key), made, stage.whole.left_out
         if not self._again:
             chain.made[stage.name] = counts
         self._visitor.whole(stage, *counts)
+
+    def _through(self, stage: WholeStage, key: str, digest: bytes) -> Chunks:
+        """What the step makes of the rows under this key, which have this digest; or what it made of them before."""
+        spool = None if stage.kept is None else stage.kept(digest)
+        if spool is None or not spool.complete:
+            with _folder(self._chain.scratch) as folder:
+                rows = stage.whole.rows((row for row, _, _ in self._chain.worksheet.rows(key)), folder)
+                if spool is None:
+                    yield from _chunks(rows)
+                else:
+                    for _ in spool.writing(rows):
+                        yield []
+        if spool is not None:
+            yield from _chunks(spool.rows())
+
+
+@contextmanager
+def _folder(parent: Path) -> Iterator[Path]:
+    """An empty folder while it is needed. A pass may be left halfway, which is nothing to warn of."""
+    path = Path(mkdtemp(prefix="step-", dir=parent))
+    try:
+        yield path
+    finally:
+        rmtree(path, ignore_errors=True)
+
+
+def _chunks(rows: Iterator[Row]) -> Chunks:
+    while chunk := list(islice(rows, CHUNK)):
+        yield chunk
 
 
 def coming(source: str, stage: Stage, rows: list[Row]) -> list[Row]:

@@ -28,7 +28,7 @@ from synth_cli.providers.resolve import Endpoint
 from synth_cli.report.live import Quiet
 from synth_cli.run.again import again
 from synth_cli.run.asking import ask
-from synth_cli.run.explain import known, scratch
+from synth_cli.run.explain import known, scratch, spools
 from synth_cli.run.finish import Passing
 from synth_cli.run.job import closing, code_of, ended_by
 from synth_cli.run.local import call
@@ -98,7 +98,8 @@ def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[
             source = input_rows(plan, tally)
             return source if options.only is None else until(source, options.only)
 
-        chain = chain_of(plan, options, ledger, worksheet, epoch=epoch, rows=rows)
+        spool = spools(plan, options, ledger, worksheet)
+        chain = chain_of(plan, options, ledger, worksheet, epoch=epoch, rows=rows, spool=spool)
         showing = Showing(chain, shown)
         for _ in chain.first(showing).rows():
             pass

@@ -22,6 +22,7 @@ from synth_cli.core.work import Rules
 from synth_cli.responses.shape import Shaper
 from synth_cli.run.policy import Policy
 from synth_cli.steps import Each, Whole
+from synth_cli.stores.spool import Spool
 from synth_cli.stores.worksheet import Worksheet
 
 
@@ -296,11 +297,16 @@ class EachStage:
 
 @dataclass(frozen=True)
 class WholeStage:
-    """A step that needs all rows of the steps before it. `whole` makes it anew for each pass."""
+    """A step that needs all rows of the steps before it. `whole` goes over them anew in each pass.
+
+    `kept` says where the rows are kept that it made of those of this digest, for the passes, ticks and runs of a round:
+    a function of the user's may give other rows the second time, and those would be paid for again.
+    """
 
     plan: StepPlan
-    whole: Callable[[], Whole]
+    whole: Whole
     ways: frozenset[str] = frozenset()
+    kept: Callable[[bytes], Spool] | None = None
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 from synth_cli.compile.inputs import Tally, count_rows, known_columns, volatile
@@ -41,8 +42,9 @@ from synth_cli.run.passage import Chain
 from synth_cli.run.policy import Policy
 from synth_cli.run.running import Running
 from synth_cli.run.stage import EachStage, ModelStage, Stage, WholeStage
-from synth_cli.steps import Each
+from synth_cli.steps import Each, Python
 from synth_cli.steps import stage as step_stage
+from synth_cli.stores.spool import Spool
 from synth_cli.stores.worksheet import Worksheet
 
 LENGTH_PARAMS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -129,6 +131,7 @@ def wire(running: Running) -> Iterator[Wired]:
             worksheet,
             epoch=running.epoch,
             rows=lambda tally: rows_of(running, tally),
+            spool=partial(running.state.spool, running.round),
         )
         yield Wired(chain, columns_of(plan), total_of(running), simple_of(plan))
 
@@ -141,8 +144,10 @@ def chain_of(
     *,
     epoch: int,
     rows: Callable[[Tally], Iterator[Row]],
+    spool: Callable[[bytes], Spool],
 ) -> Chain:
-    """The steps that lead to the output. `rows` reads the input, given what counts its equal rows."""
+    """The steps that lead to the output. `rows` reads the input, given what counts its equal rows; `spool` says where
+    a round's rows of this key are kept."""
     steps = {step.name: step for step in plan.steps}
     last = plan.steps[-1].name
     needed = leading_to(last, steps)
@@ -151,7 +156,7 @@ def chain_of(
     lineage = Lineage(plan.steps)
     for name, step in steps.items():
         if not step.voices:
-            stages[name] = own_stage(step, plan, lineage.ways(name))
+            stages[name] = own_stage(step, plan, lineage.ways(name), spool)
             continue
         stages[name] = ModelStage(
             plan=step,
@@ -195,12 +200,17 @@ def _asked_later(name: str, steps: Mapping[str, StepPlan], needed: frozenset[str
     return any(steps[other].voices and name in leading_to(other, steps) - {other} for other in needed)
 
 
-def own_stage(step: StepPlan, plan: Plan, ways: frozenset[str]) -> EachStage | WholeStage:
+def own_stage(
+    step: StepPlan, plan: Plan, ways: frozenset[str], spool: Callable[[bytes], Spool]
+) -> EachStage | WholeStage:
     """A step without a model."""
     made = step_stage(step.step, step.templates, seed=plan.seed, folder=plan.folder)
     if isinstance(made, Each):
         return EachStage(step, made, ways)
-    return WholeStage(step, lambda: made, ways)
+    if not isinstance(made, Python):
+        return WholeStage(step, made, ways)
+    function = step.name.encode() + b"\0" + made.digest
+    return WholeStage(step, made, ways, lambda rows: spool(blake2b(function + rows, digest_size=8).digest()))
 
 
 def columns_of(plan: Plan) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ Also what the input's drawn columns and the shaping of answers are made of: samp
 `columns` and `keep_if`.
 """
 
+from synth_cli.steps.python import Python
 from synth_cli.steps.stage import Each, Whole, stage
 
-__all__ = ["Each", "Whole", "stage"]
+__all__ = ["Each", "Python", "Whole", "stage"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import sqlite3
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,17 +35,24 @@ class Python:
         self._key = f"steps.{step.name}.function"
         self._name, self._reference = step.name, step.function
         self._function: Function = load_function(step.function, folder, self._key)
+        self.digest = blake2b(step.function.encode() + b"\0" + _source(self._function), digest_size=16).digest()
+        """Another one for another function, or for another text of its file."""
 
     def rows(self, rows: Iterator[Row], scratch: Path) -> Iterator[Row]:
         """What the function yields, as it yields it.
 
-        A row's `index` is its position, its id a hash of its content and of how many equal ones came before. Raises
-        UsageError for whatever the function raises and for what is no row; what the rows before it raise goes through.
+        A row's id is a hash of its content and of how many equal ones came before. Its `index` is always one of the
+        given rows': the row's own, where the function yields the mapping that it was given last; otherwise that of the
+        row at the same place, or of the last one where there are not so many. So no more rows fail than there are.
+
+        Raises UsageError for whatever the function raises and for what is no row; what the rows before it raise goes
+        through.
         """
         given = _Given(rows)
         with table(scratch, TABLES) as tally:
-            for index, made in enumerate(self._yielded(given)):
-                values = self._values(made, index)
+            for place, made in enumerate(self._yielded(given)):
+                index = given.index(place, made)
+                values = self._values(made, place)
                 yield Row(index, self._id(tally, values), values)
 
     def _yielded(self, given: _Given) -> Iterator[Any]:
@@ -64,12 +73,12 @@ class Python:
             hint = "correct the function and run again: answers that are there are not asked for again"
             raise UsageError(f"{self._key}: {self._reference} failed: {told(error)}", hint=hint) from error
 
-    def _values(self, made: Any, index: int) -> dict[str, Any]:
+    def _values(self, made: Any, place: int) -> dict[str, Any]:
         if not isinstance(made, Mapping):
-            raise self._wrong(f"gave {_kind(made)} as row {index}, which is none")
+            raise self._wrong(f"gave {_kind(made)} as row {place}, which is none")
         odd = [name for name in made if not isinstance(name, str)]
         if odd:
-            raise self._wrong(f"gave a column named {odd[0]!r}, not a text, in row {index}", "name columns by texts")
+            raise self._wrong(f"gave a column named {odd[0]!r}, not a text, in row {place}", "name columns by texts")
         values = plain(made)
         assert isinstance(values, dict)
         return values
@@ -89,17 +98,42 @@ class _Given:
 
     def __init__(self, rows: Iterator[Row]) -> None:
         self._rows = rows
+        self._indexes = array("q")
+        self._latest: dict[str, Any] | None = None
         self.raised: BaseException | None = None
+
+    def index(self, place: int, made: Any) -> int:
+        """The index of what the function made as its row of this place."""
+        if not self._indexes:
+            # it yields before it takes: everything is made of the first row, if of any
+            first = next(self._rows, None)
+            if first is None:
+                return 0
+            self._rows = chain((first,), self._rows)
+            return first.index
+        return self._indexes[-1 if made is self._latest else min(place, len(self._indexes) - 1)]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         try:
             for row in self._rows:
-                yield dict(row.values)
+                self._indexes.append(row.index)
+                self._latest = dict(row.values)
+                yield self._latest
         except GeneratorExit:
             raise
         except BaseException as error:
             self.raised = error
             raise
+
+
+def _source(function: Function) -> bytes:
+    """The file that a function is in, as far as there is one."""
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(function))
+        return b"" if file is None else Path(file).read_bytes()
+    except (TypeError, OSError):
+        # an object that is called, or something built in
+        return b""
 
 
 def _kind(value: Any) -> str:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Self
 
 import orjson
@@ -126,7 +127,8 @@ class StateFolder:
         return self._run_folder(max(numbered)[1]) if numbered else None
 
     def spool(self, round: int, key: bytes = b"") -> Spool:
-        """The rows of a volatile source in a round; `key` tells apart what is read from it."""
+        """Rows that could be others if they were had again: of a volatile source or of the user's function, in a
+        round. `key` tells them apart."""
         name = f"rows-{round}-{key.hex()}" if key else f"rows-{round}"
         return Spool(self.root / f"{name}.jsonl")
 
@@ -137,10 +139,13 @@ class StateFolder:
                 path.unlink(missing_ok=True)
 
     def drop_leftovers(self) -> None:
-        """Deletes what runs that were killed had no time to: worksheets, batches' files and half-written candidates."""
+        """Deletes what runs that were killed had no time to: worksheets, steps' folders, batches' files and half of a
+        candidate."""
         for pattern in ("runs/*/worksheet.sqlite*", "runs/*/*.partial", "runs/*/synth-*.jsonl"):
             for path in self.root.glob(pattern):
                 path.unlink(missing_ok=True)
+        for path in self.root.glob("runs/*/step-*"):
+            rmtree(path, ignore_errors=True)
 
     def _run_folder(self, path: Path) -> RunFolder:
         return RunFolder(path, path.relative_to(self.path).as_posix())

@@ -11,6 +11,8 @@ from synth_cli.core.row import Row
 from synth_cli.core.values import decode, encode
 from synth_cli.stores.schema import explained_disk
 
+CHUNK = 128
+
 
 @dataclass(frozen=True, slots=True)
 class Spool:
@@ -24,14 +26,21 @@ class Spool:
 
     def write(self, rows: Iterable[Row]) -> None:
         """Keeps rows, however many; what an earlier attempt left is replaced."""
+        for _ in self.writing(rows):
+            pass
+
+    def writing(self, rows: Iterable[Row]) -> Iterator[None]:
+        """The same in pieces, for who has other things to do meanwhile. It is there once this has come to its end."""
         fresh = self.path.with_name(self.path.name + ".new")
         with explained_disk(self.path):
             file = fresh.open("wb", buffering=1 << 20)
         with file:
-            for row in rows:
+            for count, row in enumerate(rows, 1):
                 line = b"%d %s %s\n" % (row.index, row.id.hex().encode(), encode(row.values))
                 with explained_disk(self.path):
                     file.write(line)
+                if count % CHUNK == 0:
+                    yield
             with explained_disk(self.path):
                 file.flush()
                 os.fsync(file.fileno())

@@ -298,3 +298,49 @@ def test_a_preview_of_one_row_asks_about_that_row_alone(tmp_path: Path) -> None:
         shown = synth("preview", path, "--row", "2", "--run", "--json").json
     assert words(server.asked) == ["First three", "Last three", "Last three"]
     assert [one["index"] for one in shown] == [2, 2]
+
+
+LOTS = """
+import random
+from pathlib import Path
+CALLS = Path(__file__).with_name("calls.txt")
+def drawn(rows):
+    CALLS.write_text(CALLS.read_text() + "called\\n")
+    for row in rows:
+        yield {**row, "lot": random.random()}
+"""
+
+
+def lots(folder: Path, url: str) -> Path:
+    """A chain with a function that gives other rows each time, and passes that come by it again."""
+    (folder / "lots.py").write_text(LOTS)
+    (folder / "calls.txt").write_text("")
+    draw = {"name": "draw", "type": "python", "function": "lots.py:drawn"}
+    told = step("told", "Told {{ lot }}", columns={"lot": "{{ lot }}"})
+    by = {"name": "all", "type": "group", "by": "word"}
+    limits = {"generation_params": {"max_tokens": 10}, "backend_params": {"max_concurrent_requests": 1}}
+    return write(folder, chain(url, FIRST, draw, told, by, step("last", "Last {{ lot }}"), **limits))
+
+
+def calls(folder: Path) -> int:
+    return len((folder / "calls.txt").read_text().splitlines())
+
+
+def test_a_function_that_draws_lots_is_called_once(tmp_path: Path) -> None:
+    """Whatever passes come by it: its rows are kept, and nothing is paid for twice."""
+    with serving() as server:
+        path = lots(tmp_path, server.url)
+        assert synth("run", path).code == 0
+    assert (len(server.asked), calls(tmp_path)) == (9, 1)
+
+
+def test_a_round_that_goes_on_keeps_what_a_function_gave(tmp_path: Path) -> None:
+    """A run that was cut is gone on with over the same rows, and a plan in between shows those."""
+    with serving() as server:
+        path = lots(tmp_path, server.url)
+        assert synth("run", path, "--set", "budget.max_tokens=140").code == 4
+        cut = len(server.asked)
+        assert (4 <= cut <= 5, calls(tmp_path)) == (True, 1)
+        assert synth("plan", path, "--json").json["new"] == 6 - cut
+        assert synth("run", path).code == 0
+        assert (len(server.asked), calls(tmp_path)) == (9, 1)

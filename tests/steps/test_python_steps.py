@@ -44,7 +44,7 @@ def made(rows):
 """
     rows = numbered([{"n": 1}, {"n": 2}, {"n": 3}])
     found = through(tmp_path, code, iter(rows))
-    assert [(one.index, one.values) for one in found] == [(0, {"n": 10}), (1, {"n": 30}), (2, {"total": 6})]
+    assert [(one.index, one.values) for one in found] == [(0, {"n": 10}), (2, {"n": 30}), (2, {"total": 6})]
     assert values(rows) == [{"n": 1}, {"n": 2}, {"n": 3}]
 
 
@@ -68,6 +68,26 @@ def test_rows_go_through_as_they_come(tmp_path: Path) -> None:
     rows = step.rows(coming(), tmp_path)
     next(rows)
     assert taken == [0]
+
+
+@pytest.mark.parametrize(
+    ("code", "indexes"),
+    [
+        ("for row in rows:\n        if row['n'] > 1: yield row", [8, 9]),
+        ("for row in rows:\n        yield {**row, 'more': 1}", [5, 8, 9]),
+        ("for row in rows:\n        yield from (row, row)", [5, 5, 8, 8, 9, 9]),
+        ("yield from reversed(list(rows))", [9, 8, 9]),
+        ("for row in list(rows): yield from ({'a': 1}, {'a': 2})", [5, 8, 9, 9, 9, 9]),
+        ("for n in range(5): yield {'n': n}", [5] * 5),
+        ("yield {'n': 0}\n    yield from rows", [5, 5, 8, 9]),
+    ],
+    ids=["filter", "copies", "several", "order", "more", "from nothing", "before it takes"],
+)
+def test_an_index_is_always_a_given_rows(tmp_path: Path, code: str, indexes: list[int]) -> None:
+    """The own one where the mapping is the one given last; otherwise by place, so that many rows are not one."""
+    given = [Row(index, bytes(16), {"n": n}) for n, index in enumerate((5, 8, 9), 1)]
+    found = through(tmp_path, f"def made(rows):\n    {code}\n", iter(given))
+    assert [one.index for one in found] == indexes
 
 
 def test_ids_are_of_content_and_step(tmp_path: Path) -> None:
