@@ -31,6 +31,8 @@ class Past:
     draft: Draft
     valid: bool
     value: Any = None
+    id: bytes = b""
+    """The request's, where it matters."""
 
 
 Following: TypeAlias = Draft | Fault | None

@@ -50,6 +50,8 @@ class Sampled:
     """What was really sent; filled only where somebody reads it (`reply.messages`, `_synth`)."""
     asked: tuple[tuple[int, bool], ...] = ()
     """Of a sample that takes several requests: which of the step's models each asked, and whether it was answered."""
+    requests: tuple[bytes, ...] = ()
+    """The ids of those requests."""
 
 
 @dataclass(frozen=True, slots=True)

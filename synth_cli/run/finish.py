@@ -7,24 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import orjson
-
-from synth_cli.core.events import Faulted, Outcome
+from synth_cli.compile.script import Past
 from synth_cli.core.reply import Fault, FaultKind
-from synth_cli.core.request import Message
-from synth_cli.core.row import Context, Finished, Row, Sampled
+from synth_cli.core.row import Finished, Row, Sampled
 from synth_cli.core.state import Invalid
 from synth_cli.outputs.candidate import Sink
 from synth_cli.outputs.formats import Formatter
 from synth_cli.outputs.turns import Dropped
 from synth_cli.report.causes import Causes, Drops
+from synth_cli.run.failures import Failures
 from synth_cli.run.passage import Chain, children
 from synth_cli.run.running import Running
-from synth_cli.run.stage import EachStage, ModelStage, Open, Seen, WholeStage
+from synth_cli.run.stage import EachStage, ModelStage, Open, Seen, WholeStage, gone_through
 from synth_cli.stores.ledger import SqliteLedger
 
-SHOWN = 256
-"""Characters of a data URL that failed.jsonl shows."""
 NOT_ASKED = Fault(FaultKind.MISSING, "not answered yet; run again to ask")
 
 
@@ -128,8 +124,7 @@ class Writing:
     def __init__(
         self, failures: IO[bytes], ledger: SqliteLedger, started: float, *, ended: bool = False, tried: bool = False
     ) -> None:
-        self._failures = failures
-        self._ledger = ledger
+        self._failures = Failures(failures, ledger)
         self._started = started
         self._ended = ended
         self._tried = tried
@@ -159,7 +154,8 @@ class Writing:
         if finished.failures:
             by_sample = {one.sample: one for one in samples}
             for sample, cause in finished.failures:
-                self._fail(stage, row, by_sample[sample], cause)
+                self.counts.causes.add(cause)
+                self._failures.asked(stage, row, by_sample[sample], cause)
             asked = any(cause is not NOT_ASKED for _, cause in finished.failures)
             step.unasked += not asked
             # a row of which some samples came is in the output for their sake
@@ -176,7 +172,7 @@ class Writing:
             self._nulls.update([child.id for child in children(row, finished)])
         for _, cause in finished.failures:
             self.counts.causes.add(cause)
-            self._write(stage.name, row, Sampled(b"", 0, cause=cause), cause)
+            self._failures.computed(stage, row, cause)
             self._mark(row, asked=True, kept=bool(finished.rows))
 
     def whole(self, stage: WholeStage, rows: int, made: int, left_out: int) -> None:
@@ -240,66 +236,21 @@ class Writing:
             elif self._tried:
                 cause = one.history.faults[-1].fault if one.history.faults else one.stands.invalid
             if cause is not None:
-                sampled = one if isinstance(one, Sampled) else Sampled(one.request.id, place, cause=cause)
-                self._fail(stage, seen.row, sampled, cause)
+                sampled = one if isinstance(one, Sampled) else halfway(one, place, cause)
+                self.counts.causes.add(cause)
+                self._failures.asked(stage, seen.row, sampled, cause)
                 self._mark(seen.row, asked=True, kept=False)
-
-    def _fail(self, stage: ModelStage, row: Row, sampled: Sampled, cause: Fault | Invalid) -> None:
-        # a row whose request could not be made has none
-        self.counts.causes.add(cause)
-        outcomes = self._ledger.attempts(sampled.request_id) if sampled.request_id else ()
-        attempts = [attempt(stage, row, sampled.sample, outcome) for outcome in outcomes]
-        self._write(stage.name, row, sampled, cause, messages=stage.messages(row, sampled), attempts=attempts)
-
-    def _write(
-        self,
-        step: str,
-        row: Row,
-        sampled: Sampled,
-        cause: Fault | Invalid,
-        *,
-        messages: Sequence[Message] = (),
-        attempts: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        """One line of failed.jsonl: the row, its messages, and the real error of each attempt."""
-        line = {
-            "step": step,
-            "row": row.values,
-            "index": row.index,
-            "sample": sampled.sample,
-            "request_id": sampled.request_id.hex() or None,
-            "error": str(cause),
-            "messages": [_shortened(message) for message in messages],
-            "attempts": attempts,
-        }
-        self._failures.write(
-            orjson.dumps(line, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
-        )
 
 
 def unasked(one: Open, place: int) -> Sampled:
-    return Sampled(one.request.id, place, cause=NOT_ASKED, attempts=len(one.history.replies) + len(one.history.faults))
+    return halfway(one, place, NOT_ASKED)
 
 
-def attempt(stage: ModelStage, row: Row, sample: int, outcome: Outcome) -> Mapping[str, Any]:
-    """One attempt of a request that failed, as failed.jsonl shows it."""
-    common = {"attempt": outcome.attempt, "at": outcome.at, "latency": round(outcome.latency, 6)}
-    if isinstance(outcome, Faulted):
-        raw = outcome.answer.body.decode(errors="replace") if outcome.answer is not None else None
-        fault = outcome.fault
-        return {**common, "error": str(fault), "status": fault.status, "raw": raw}
-    # the models of a step differ in what they are asked, not in what is asked of their answers
-    policy = stage.policies[0]
-    reply = policy.read(outcome.answer)
-    verdict = policy.judge(Context(row, sample), reply)
-    error = str(verdict) if isinstance(verdict, Invalid) else None
-    return {
-        **common,
-        "error": error,
-        "answer": reply.text,
-        "finish_reason": reply.finish_reason,
-        "raw": outcome.answer.body.decode(errors="replace"),
-    }
+def halfway(one: Open, place: int, cause: Fault | Invalid | None) -> Sampled:
+    """A sample of which the latest request is still open, with those before it."""
+    so_far = (*one.past, Past(one.draft, False, id=one.request.id))
+    attempts = one.attempts + len(one.history.replies) + len(one.history.faults)
+    return Sampled(one.request.id, place, cause=cause, attempts=attempts, **gone_through(so_far))
 
 
 def note_failures(chain: Chain, ledger: SqliteLedger, started: float, failed: Path, *, tried: bool) -> Counts:
@@ -341,22 +292,3 @@ def write(chain: Chain, running: Running, sinks: Sequence[Sink], formatter: Form
     if not counts.failed:
         failed.unlink()
     return counts
-
-
-def _shortened(message: Message) -> Message:
-    content = message.get("content")
-    if not isinstance(content, list):
-        return message
-    return {**message, "content": [_short_part(part) for part in content]}
-
-
-def _short_part(part: Any) -> Any:
-    if isinstance(part, Mapping):
-        return {key: _short_part(value) for key, value in part.items()}
-    if isinstance(part, str) and part.startswith("data:") and len(part) > SHOWN:
-        return f"{part[:64]}… ({len(part)} characters)"
-    return part
-
-
-def _plain(value: Any) -> str:
-    return f"<{type(value).__name__}>"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 from synth_cli.compile.plan import StepPlan
 from synth_cli.compile.script import Past, Script
@@ -199,14 +199,14 @@ class ModelStage:
                 return Open(request, draft, history, stands, past, pending, attempts)
             attempts += len(history.replies) + len(history.faults)
             valid = isinstance(stands, Answered)
-            past = (*past, Past(draft, valid, stands.value if isinstance(stands, Answered) else None))
+            past = (*past, Past(draft, valid, stands.value if isinstance(stands, Answered) else None, request.id))
             following = self.script.following(row, past)
             if following is None:
                 return self._ended(row, request, draft, stands, past=past, attempts=attempts)
             if isinstance(following, Fault):
                 sent = written(draft)
                 return Sampled(
-                    request.id, draft.sample, cause=following, attempts=attempts, messages=sent, asked=asked(past)
+                    request.id, draft.sample, cause=following, attempts=attempts, messages=sent, **gone_through(past)
                 )
             draft, history = following, None
             request = identify(draft, draft.content(self.epoch), request.id)
@@ -253,7 +253,7 @@ class ModelStage:
                 cause=stands.cause,
                 attempts=attempts,
                 messages=written(draft),
-                asked=asked(past),
+                **gone_through(past),
             )
         sent = stands.replied.messages
         return Sampled(
@@ -264,7 +264,7 @@ class ModelStage:
             stands.replied,
             attempts=attempts,
             messages=written(draft) if sent is None else sent,
-            asked=asked(past),
+            **gone_through(past),
         )
 
     def messages(self, row: Row, sampled: Sampled) -> tuple[Message, ...]:
@@ -318,9 +318,17 @@ NEVER = Unanswered()
 STOOD_IN = Fault(FaultKind.MISSING, "a fallback answered in its place")
 
 
-def asked(past: tuple[Past, ...]) -> tuple[tuple[int, bool], ...]:
-    """Whom each of these asked, and whether it was answered."""
-    return tuple([(one.draft.voice, one.valid) for one in past])
+class Through(TypedDict):
+    asked: tuple[tuple[int, bool], ...]
+    requests: tuple[bytes, ...]
+
+
+def gone_through(past: tuple[Past, ...]) -> Through:
+    """Which requests these were, whom each asked, and whether it was answered."""
+    return {
+        "asked": tuple([(one.draft.voice, one.valid) for one in past]),
+        "requests": tuple([one.id for one in past]),
+    }
 
 
 def written(draft: Draft) -> tuple[Message, ...]:

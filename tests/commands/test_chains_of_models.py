@@ -155,6 +155,36 @@ def test_when_all_fail_the_row_fails_with_the_last_ones_error(tmp_path: Path) ->
     assert said(server.asked) == [("m", "Say one.")]
 
 
+def test_failed_jsonl_has_the_attempts_of_all_models(tmp_path: Path) -> None:
+    """Those of the first one too, each judged by what is asked of that model."""
+    lenient = model("", "b", backend_params={"invalid_finish_reasons": []})
+    with serving(lambda asked: Say("hm", finish="length")) as server:
+        made = falling(server.url, response={"choice": ["yes"]}, input={"rows": [{"word": "one"}]})
+        made["fallback"] = [{**lenient, "base_url": server.url}]
+        assert synth("run", write(tmp_path, made)).code == 1
+    (line,) = failures(tmp_path)
+    attempts = [(one["model"], one["attempt"], one["error"].partition(":")[0]) for one in line["attempts"]]
+    assert attempts == [
+        ("openai/m", 1, "finish reason"),
+        ("openai/m", 2, "finish reason"),
+        ("openai/b", 1, "choice"),
+        ("openai/b", 2, "choice"),
+    ]
+
+
+def test_failed_jsonl_has_the_attempts_of_all_passes(tmp_path: Path) -> None:
+    """An answer that a later pass could not improve, and what that pass was told."""
+    with serving(lambda asked: NO if "Improve" in asked.user else echo(asked)) as server:
+        refine = {"times": 1, "prompt": "Improve {{ response }}"}
+        made = spec(server.url, refine=refine, input={"rows": [{"word": "one"}]})
+        assert synth("run", write(tmp_path, made)).code == 1
+    (line,) = failures(tmp_path)
+    assert [(one.get("answer"), one["error"]) for one in line["attempts"]] == [
+        ("Say one.", None),
+        (None, "bad request: HTTP 400: no such word"),
+    ]
+
+
 def test_a_fallback_in_a_pool_stands_in_for_the_member_that_failed(tmp_path: Path) -> None:
     """The answer takes the member's place."""
     with serving(lambda asked: NO if asked.body["model"] == "y" else named(asked)) as server:
