@@ -12,6 +12,10 @@ from synth_cli.spec.functions import load_function, told
 Parse: TypeAlias = Callable[[dict[str, Any], Any], Any]
 
 
+class RememberedError(Exception):
+    """What a function raised when it was called for this answer before, in words."""
+
+
 def load_parse(reference: str, folder: Path) -> Parse:
     """The function that a spec in `folder` names; its module is imported. Raises UsageError."""
     return load_function(reference, folder, "parse")
@@ -25,6 +29,8 @@ def parsed(parse: Parse, row: Mapping[str, Any], response: Any) -> list[dict[str
             given = [given]
         elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
             given = list(given)
+    except RememberedError as error:
+        return Fault(FaultKind.TEMPLATE, f"parse: {error}")
     except Exception as error:  # noqa: BLE001 - the user's function may raise anything: it is that row's trouble
         return Fault(FaultKind.TEMPLATE, f"parse: {told(error)}")
     if not isinstance(given, list):

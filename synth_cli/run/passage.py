@@ -126,7 +126,9 @@ class Passage:
     def _upstream(self, stage: Stage) -> Chunks:
         for source in stage.plan.sources:
             for chunk in self._of(source, stage.name):
-                yield coming(source, stage, chunk)
+                # one answer may become any number of rows, and each of these again
+                for start in range(0, len(chunk) or 1, CHUNK):
+                    yield coming(source, stage, chunk[start : start + CHUNK])
 
     def _input(self, reader: str) -> Chunks:
         """The input's rows, kept the first time that they are read in a first pass."""
@@ -177,6 +179,9 @@ class Passage:
                     if self._wanted(row):
                         self._visitor.each(stage, row, finished)
                     made += children(row, finished)
+                    if len(made) >= CHUNK:
+                        yield made
+                        made = []
                 yield made
         else:
             yield from self._all(stage)
@@ -191,6 +196,9 @@ class Passage:
                     self._gaps.add(stage.name)
                 else:
                     made += children(seen.row, finished)
+                if len(made) >= CHUNK:
+                    yield made
+                    made = []
             yield made
 
     def _begun(self, stage: ModelStage) -> Iterator[list[Begun]]:

@@ -169,7 +169,7 @@ def chain_of(
                 options,
                 metadata=name in final and plan.loaded.spec.output.metadata,
                 # rows of the last step are made once, others in each pass that comes by them
-                kept_in=None if name == last and plan.target is None else worksheet,
+                kept_in=None if name == last and plan.target is None and step.step.on_failure != "stop" else worksheet,
             ),
             ledger=ledger,
             worksheet=worksheet,
