@@ -9,6 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
+from synth_cli.compile.flow import INPUT, sources_of
 from synth_cli.compile.tools import tools_of
 from synth_cli.core.request import Constraint, Terms
 from synth_cli.spec.addresses import is_url
@@ -27,8 +28,6 @@ class ProviderOf(Protocol):
 
 CANDIDATES = 10
 """Inputs drawn for each row wanted, where neither the spec nor a source says where to end."""
-INPUT = "input"
-"""What `from` calls the rows of the input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +133,10 @@ class Plan:
 def plan(loaded: Loaded, provider_of: ProviderOf, *, simulate: bool = False) -> Plan:
     """The plan of a spec that `check.problems` found nothing wrong with."""
     spec = loaded.spec
+    resolved = spec.resolved()
     steps = tuple(
-        step_plan(step, position, loaded, provider_of, simulate=simulate)
-        for position, step in enumerate(spec.resolved())
+        step_plan(step, before, loaded, provider_of, simulate=simulate)
+        for before, step in zip((INPUT, *(step.name for step in resolved)), resolved, strict=False)
     )
     paths = spec.output.path if spec.output.path is not None else f"{loaded.name}.jsonl"
     target = _target(loaded)
@@ -191,8 +191,8 @@ def absolute(path: str, folder: Path) -> str:
     return path if is_url(path) else str(folder / path)
 
 
-def step_plan(step: Step, position: int, loaded: Loaded, provider_of: ProviderOf, *, simulate: bool) -> StepPlan:
-    """One step with its models' own settings merged in."""
+def step_plan(step: Step, before: str, loaded: Loaded, provider_of: ProviderOf, *, simulate: bool) -> StepPlan:
+    """One step with its models' own settings merged in; `before` is the step that stands before it, or the input."""
     schema = schema_in(step.response, loaded)
     pool, fallbacks, sides = refs_of(step)
     refs = [*pool, *fallbacks, *sides]
@@ -205,7 +205,7 @@ def step_plan(step: Step, position: int, loaded: Loaded, provider_of: ProviderOf
         members=shares(max(1, len(pool)), said, f"{loaded.spec.seed}/{step.name}") if voices else (),
         fallbacks=tuple(range(first, first + len(fallbacks))),
         sides=(len(refs) - 2, len(refs) - 1) if sides else None,
-        sources=sources_of(step, position, loaded),
+        sources=sources_of(step, before),
         schema=schema,
         templates=Templates(vars=loaded.spec.vars, seed=loaded.spec.seed, step=step.name),
     )
@@ -228,13 +228,6 @@ def shares(members: int, samples: int, seed: str) -> tuple[int, ...]:
     drawn = sorted(range(members), key=lambda member: blake2b(f"{seed}/{member}".encode(), digest_size=8).digest())
     counts = [each + (member in drawn[:over]) for member in range(members)]
     return tuple(member for member, count in enumerate(counts) for _ in range(count))
-
-
-def sources_of(step: Step, position: int, loaded: Loaded) -> tuple[str, ...]:
-    """The steps whose rows a step takes."""
-    if step.from_ is None:
-        return (loaded.spec.resolved()[position - 1].name if position else INPUT,)
-    return (step.from_,) if isinstance(step.from_, str) else tuple(step.from_)
 
 
 def voice(
@@ -265,14 +258,6 @@ def voice(
         tool_choice=step.tool_choice,
     )
     return Voice(model.name, backend_of(step, model), engine_of(step, model, settings), settings, terms)
-
-
-def model_of(step: Step) -> Model:
-    """The step's model; a list of models is a pool, which `unsupported` has refused."""
-    model = step.model
-    if isinstance(model, list):
-        model = model[0]
-    return Model(name=model or "") if model is None or isinstance(model, str) else model
 
 
 def settings_of(step: Step, model: Model) -> BackendParams:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synth_cli.compile.plan import INPUT
+from synth_cli.compile.flow import INPUT
 from synth_cli.core.row import Finished, Row, Sampled
 from synth_cli.run.outlook import NOTHING, Range
 from synth_cli.run.passage import Chain

@@ -17,7 +17,7 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Protocol, TypeAlias
 
-from synth_cli.compile.plan import INPUT
+from synth_cli.compile.flow import INPUT
 from synth_cli.core.row import Finished, Row, derived
 from synth_cli.core.values import encode
 from synth_cli.run.stage import Begun, EachStage, ModelStage, Seen, Stage, WholeStage
