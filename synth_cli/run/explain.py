@@ -17,7 +17,7 @@ from synth_cli.run.counting import Counted, Counting
 from synth_cli.run.local import workers_of
 from synth_cli.run.opening import epoch_of, state_of
 from synth_cli.run.options import RunOptions
-from synth_cli.run.outlook import TIMES, Elsewhere, Outlook, Range, StepOutlook
+from synth_cli.run.outlook import TIMES, Elsewhere, Outlook, Range, StepOutlook, plainly
 from synth_cli.run.passage import Chain
 from synth_cli.run.prepare import prepare
 from synth_cli.run.stage import ModelStage
@@ -153,7 +153,7 @@ def _said(values: Iterable[float | None]) -> float | str | None:
     found = list(dict.fromkeys(values))
     if len(found) < 2:
         return found[0] if found else None
-    return " or ".join(f"{value:,}" for value in found if value is not None)
+    return " or ".join(plainly(value) for value in found if value is not None)
 
 
 def _step(stage: ModelStage, place: int, counting: Counting, options: RunOptions, each: Range) -> StepOutlook:

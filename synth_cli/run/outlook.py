@@ -174,8 +174,13 @@ def _money(span: Range | None) -> str:
 
 def _limits(limits: Mapping[str, float | str | None]) -> str:
     given = [
-        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value if isinstance(value, str) else f'{value:g}'}"
+        f"{name} {value if isinstance(value, str) else plainly(value)}"
         for name, value in limits.items()
         if value is not None
     ]
     return ", ".join(given) or "none"
+
+
+def plainly(value: float) -> str:
+    """A number without a fraction that says nothing."""
+    return f"{int(value):,}" if value == int(value) else f"{value:,}"

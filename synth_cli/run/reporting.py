@@ -77,10 +77,11 @@ def rows_of(asked: Asked, verdict: Verdict) -> Rows:
 
 
 def steps_of(running: Running, verdict: Verdict) -> tuple[Step, ...]:
-    """Each step that there is anything to say of; none where a job has only one."""
+    """Each step, also those that no row came to; none where a job has only one, or where there is nothing to say."""
     if len(running.plan.steps) < 2:
         return ()
     found: list[Step] = []
+    anything = False
     for step in running.plan.steps:
         counts = verdict.counts.steps.get(step.name)
         traffic = running.ledger.traffic(run=running.run, step=step.name) if step.voices else Traffic()
@@ -88,9 +89,10 @@ def steps_of(running: Running, verdict: Verdict) -> tuple[Step, ...]:
             failed = counts.failed - counts.unasked
             rows = (counts.rows_in, counts.rows_out, counts.filtered, failed, counts.unasked)
             found.append(Step(step.name, *rows, traffic))
-        elif traffic.requests:
+        else:
             found.append(Step(step.name, traffic=traffic))
-    return tuple(found)
+        anything |= counts is not None or traffic.requests > 0
+    return tuple(found) if anything else ()
 
 
 def outputs_of(running: Running, verdict: Verdict) -> tuple[Output, ...]:

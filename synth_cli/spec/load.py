@@ -30,6 +30,11 @@ DISPENSABLE = frozenset(
 )
 """Top-level keys without which the rest of a spec means what it means with them."""
 NEEDED = ("input", "vars", "prompt", "messages", "response", "columns", "steps", "model", "each", "extends", "turns")
+OF_A_STEP = frozenset(
+    {"engine", "generation_params", "backend_params", "samples", "on_failure", "tool_choice", "method", "threshold"}
+)
+"""The same of a step's keys."""
+NEEDED_IN_A_STEP = (*NEEDED, "name", "type", "from", "by", "function", "carry", "parse", "tools")
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,9 @@ def _validated(tree: Branch, folder: Path) -> tuple[Spec | None, list[Finding]]:
             found = list(findings(data, error.errors(include_url=False)))
             if _amended(data, found, places):
                 continue
-            shape.extend(each for each in found if each not in shape)
+            # a key that was left out is not missing
+            wrong = {each.where for each in shape}
+            shape.extend(each for each in found if each not in shape and (*each.where, each.lacks) not in wrong)
             if not _left_out(data, found):
                 break
     shape.extend(_aliases(data))
@@ -182,18 +189,21 @@ def _left_out(data: Any, found: Sequence[Finding]) -> bool:
     for each in found:
         parent = data
         for part in each.where[:-1]:
-            parent = parent.get(part, {})
+            parent = parent[part] if isinstance(part, int) else parent.get(part, {})
         parent.pop(each.where[-1], None)
     return True
 
 
 def _is_dispensable(finding: Finding) -> bool:
-    where = finding.where
+    where, keys = finding.where, DISPENSABLE
+    needed: Sequence[str] = NEEDED
+    if len(where) > 2 and where[0] == "steps" and isinstance(where[1], int):
+        where, keys, needed = where[2:], OF_A_STEP, NEEDED_IN_A_STEP
     if finding.lacks or not where or any(isinstance(part, int) for part in where):
         return False
-    if where[0] in DISPENSABLE:
+    if where[0] in keys:
         return True
-    return len(where) == 1 and finding.at_key and not any(f"'{word}" in finding.hint for word in NEEDED)
+    return len(where) == 1 and finding.at_key and not any(f"'{word}" in finding.hint for word in needed)
 
 
 def _amended(data: Any, found: Sequence[Finding], places: Places) -> bool:

@@ -238,6 +238,9 @@ def _without_model(step: Mapping[str, Any], where: Where, kind: Any) -> Iterator
     needed = NEEDED.get(str(kind))
     if needed is not None and step.get(needed) is None:
         yield Finding(where, f"step '{step.get('name')}' with type: {kind} needs '{needed}'", "", at_key=True)
+    if step.get("by") == [] and "by" in allowed:
+        hint = "write one, or remove it: all columns are compared" if kind == "dedup" else "write one"
+        yield Finding((*where, "by"), "'by' names no column", hint)
     if kind == "dedup" and step.get("threshold") is not None and step.get("method") != "minhash":
         hint = "write method: minhash"
         yield Finding((*where, "threshold"), "'threshold' is for method: minhash", hint, at_key=True)

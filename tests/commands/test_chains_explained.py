@@ -126,6 +126,27 @@ def test_the_report_of_a_run_that_was_cut_short_says_how_far_rows_came(tmp_path:
     assert called.json["steps"][0]["rows"]["in"] >= told["first"]
 
 
+def test_the_report_shows_steps_that_no_row_came_to(tmp_path: Path) -> None:
+    """They stand in their places, with zeros."""
+    with serving() as server:
+        filtered = step("first", "First {{ word }}", keep_if="false")
+        made = chain(server.url, filtered, {"name": "once", "type": "dedup"}, step("last", "{{ response }}"))
+        called = synth("run", write(tmp_path, made), "--json")
+    told = [(one["name"], one["rows"]["in"], one["rows"]["out"]) for one in called.json["steps"]]
+    assert told == [("first", 3, 0), ("once", 0, 0), ("last", 0, 0)]
+
+
+def test_a_plan_shows_whole_numbers(tmp_path: Path) -> None:
+    """Of limits: no exponent, and no fraction that says nothing; the same for one model and for several."""
+    fast = {"backend_params": {"max_tokens_per_minute": 2_000_000, "max_requests_per_minute": 0.5}}
+    url = "http://127.0.0.1:9/v1"
+    one = synth("plan", write(tmp_path, spec(url, **fast))).out
+    assert "max_requests_per_minute 0.5, max_tokens_per_minute 2,000,000" in one
+    slower = step("b", "x", backend_params={"max_tokens_per_minute": 1000})
+    several = synth("plan", write(tmp_path, chain(url, step("a", "y"), slower, **fast), "several.yaml")).out
+    assert "max_tokens_per_minute 2,000,000 or 1,000" in several
+
+
 def test_a_job_of_one_step_has_no_table_of_steps(tmp_path: Path) -> None:
     """Its figures are those of the job."""
     with serving() as server:

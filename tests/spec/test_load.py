@@ -75,6 +75,29 @@ def test_a_spec_with_problems_can_be_inspected(tmp_path: Path) -> None:
     assert job.effective() == {"model": "simulator", "prompt": "hi", "backend_params": {"stream": True}}
 
 
+def test_wrong_values_of_a_step_are_left_out_too(tmp_path: Path) -> None:
+    """Nothing of what the others are, nor of what its rows are, hangs on them."""
+    steps = "steps:\n- {name: a, prompt: hi, on_failure: foo, tempo: 1}\n- {name: b, prompt: ho, samples: 0}\n"
+    job, found = inspect(write(tmp_path, {"job.yaml": "model: simulator\n" + steps}), environ={})
+    assert len(found) == 3
+    assert job is not None
+    assert job.effective()["steps"] == [{"name": "a", "prompt": "hi"}, {"name": "b", "prompt": "ho"}]
+
+
+@pytest.mark.parametrize("key", ["columns: 5", "colums: {x: 1}", "carry: a", "responce: {choice: [a]}", "form: a"])
+def test_what_a_steps_rows_hang_on_is_not_left_out(tmp_path: Path, key: str) -> None:
+    """Names that only seem to be missing are not told."""
+    steps = f"steps:\n- {{name: a, prompt: hi, {key}}}\n- {{name: b, prompt: '{{{{ x }}}}'}}\n"
+    job, found = inspect(write(tmp_path, {"job.yaml": "model: simulator\n" + steps}), environ={})
+    assert (job, len(found)) == (None, 1)
+
+
+def test_a_wrong_value_is_not_missing_too(tmp_path: Path) -> None:
+    """What was left out for being wrong is told once."""
+    _, found = inspect(write(tmp_path, {"job.yaml": SMALL + "target_rows: {rows: 0}"}), environ={})
+    assert [each.message for each in found] == ["'target_rows.rows' must be at least 1, not 0"]
+
+
 @pytest.mark.parametrize("line", ["inputs: {path: a.csv}", "input: {pth: a.csv}", "vars: 5", "response: {schma: {}}"])
 def test_a_spec_that_cannot_be_inspected(tmp_path: Path, line: str) -> None:
     """Where the rest depends on the wrong value, more problems would only be echoes."""

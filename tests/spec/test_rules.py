@@ -101,6 +101,8 @@ from spec_files import SMALL, problems
             "'accept.min_rows' (6) is more than 'target_rows.rows' (5), and no more come",
         ),
         ("model: m\nsteps: [{name: a, prompt: x, from: []}]", "2:30", "'from' names no step"),
+        ("steps: [{name: a, type: dedup, by: []}]", "1:32", "'by' names no column; write one, or remove it"),
+        ("steps: [{name: a, type: group, by: []}]", "1:32", "'by' names no column"),
         (
             "model: m\nturns: {user: {}, assistant: {}}\nrefine: {prompt: x}",
             "3:1",
