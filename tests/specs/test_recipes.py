@@ -21,7 +21,7 @@ SYNTH = Path(sys.executable).with_name("synth")
 ROWS = {
     "back-translation": (4, ["language", "text", "translation", "back", "grade"]),
     "doctor-patient": (9, ["messages"]),
-    "evol-instruct": (4, ["messages"]),
+    "evol-instruct": (5, ["messages"]),
     "evol-quality": (4, ["messages"]),
     "function-calling": (9, ["messages", "tools"]),
     "magpie": (11, ["messages"]),
