@@ -19,9 +19,11 @@ def table(report: Report) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]
 
 
 def _columns(report: Report) -> Sequence[tuple[str, Cell, Callable[[Step], object]]]:
+    # where a run ended before its rows could be counted, zeros would be wrong
+    uncounted = any(step.traffic.requests for step in report.steps) and not any(step.rows_in for step in report.steps)
     return (
-        ("In", lambda step: number(step.rows_in), _always),
-        ("Out", lambda step: number(step.rows_out), _always),
+        ("In", lambda step: number(step.rows_in), lambda step: not uncounted),
+        ("Out", lambda step: number(step.rows_out), lambda step: not uncounted),
         ("Filtered", lambda step: number(step.filtered), lambda step: step.filtered),
         ("Failed", lambda step: number(step.failed), lambda step: step.failed),
         ("Unasked", lambda step: number(step.unasked), lambda step: step.unasked),
@@ -29,10 +31,6 @@ def _columns(report: Report) -> Sequence[tuple[str, Cell, Callable[[Step], objec
         ("Tokens", _tokens, lambda step: step.traffic.replies),
         ("Cost", _cost, lambda step: step.traffic.replies and not report.simulated),
     )
-
-
-def _always(step: Step) -> bool:
-    return True
 
 
 def _tokens(step: Step) -> str:

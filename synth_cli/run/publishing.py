@@ -82,7 +82,7 @@ def below(counts: Counts, acceptance: Acceptance, target: Target | None = None) 
             return None
         if not counts.failed:
             return None
-        return BelowFloor(f"{counts.failed:,} of {counts.rows_in:,} rows failed", hint=hint)
+        return BelowFloor(_unfinished(counts), hint=hint if counts.failed > counts.unasked else UNASKED)
     rate = counts.failed / counts.rows_in if counts.rows_in else 0.0
     if counts.rows_out < acceptance.min_rows:
         return BelowFloor(
@@ -97,6 +97,19 @@ def below(counts: Counts, acceptance: Acceptance, target: Target | None = None) 
             hint=hint,
         )
     return None
+
+
+UNASKED = "run again without --no-calls to ask for them"
+
+
+def _unfinished(counts: Counts) -> str:
+    """How many rows did not come through: what was never asked did not fail."""
+    failed, unasked = counts.failed - counts.unasked, counts.unasked
+    if not unasked:
+        return f"{failed:,} of {counts.rows_in:,} rows failed"
+    if not failed:
+        return f"{unasked:,} of {counts.rows_in:,} rows are not asked yet"
+    return f"{failed:,} of {counts.rows_in:,} rows failed, {unasked:,} are not asked yet"
 
 
 def fruitless(counts: Counts) -> BelowFloor:

@@ -263,6 +263,8 @@ def test_no_calls_publishes_what_is_answered(tmp_path: Path) -> None:
         "failed": 0,
         "unasked": 1,
     }
+    told = (called.json["run"]["exit_reason"], called.json["run"]["hint"])
+    assert told == ("1 of 3 rows are not asked yet", "run again without --no-calls to ask for them")
 
 
 def test_no_calls_needs_no_key(tmp_path: Path) -> None:

@@ -138,6 +138,14 @@ l"""
     )
 
 
+def test_steps_whose_rows_were_not_counted() -> None:
+    """A run that was interrupted asked without knowing how many rows came through: no zeros are shown for them."""
+    cut = replace(CHAIN, steps=tuple(Step(step.name, traffic=step.traffic) for step in CHAIN.steps))
+    none = replace(CHAIN, steps=tuple(Step(step.name) for step in CHAIN.steps))
+    heads = [drawn(report).split("\n\n")[2].split("\n")[0].split() for report in (cut, none)]
+    assert heads == [["Step", "Sent", "Tokens", "Cost"], ["Step", "In", "Out"]]
+
+
 def test_steps_in_json_and_back() -> None:
     """A step's rows and traffic; read back they are the same, and a report of before there were steps has none."""
     said = orjson.loads(dump(CHAIN))
