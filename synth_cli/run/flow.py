@@ -7,7 +7,7 @@ the input is read on only when all of them have room, so that memory stays flat 
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,6 +22,7 @@ from synth_cli.core.shift import Ending, Shift
 from synth_cli.core.state import NOTHING, Invalid
 from synth_cli.core.work import stopped_by
 from synth_cli.run.passage import Chain, children, coming
+from synth_cli.run.queue import Queue
 from synth_cli.run.stage import EachStage, ModelStage, Open, Seen, WholeStage, written
 
 HIGH: Final = 2048
@@ -51,47 +52,6 @@ class Passed:
     """Requests of each step."""
     there: Counter[str] = field(default_factory=Counter)
     """Those of them that were answered when the pass met them."""
-
-
-class Queue:
-    """Satisfies `Tasks`: those for one engine, the last step's first, so that rows are finished before others begin."""
-
-    def __init__(self, flow: Flow, steps: int, woken: Callable[[], None]) -> None:
-        self._flow = flow
-        self._waiting: list[deque[Task]] = [deque() for _ in range(steps)]
-        self.woken = woken
-        """Called when a task comes to an empty queue, and when one may be had again."""
-        self.size = 0
-
-    def add(self, step: int, task: Task) -> None:
-        self._waiting[step].append(task)
-        self._flow.waiting[step] += 1
-        self.size += 1
-        if self.size == 1:
-            self.woken()
-
-    def pop(self) -> Task | None:
-        """The next task, unless steps behind its own have more than enough to do."""
-        if not self.size:
-            return None
-        step = next(step for step in reversed(range(len(self._waiting))) if self._waiting[step])
-        if self._flow.crowded(step):
-            return None
-        self.size -= 1
-        task = self._waiting[step].popleft()
-        self._flow.taken(step)
-        return task
-
-    def ready(self) -> bool:
-        """Whether a task can be had now."""
-        return self._flow.found(self)
-
-    def next(self) -> Task | None:
-        return self._flow.next(self)
-
-    @property
-    def over(self) -> bool:
-        return not self.size and self._flow.over
 
 
 class Flow:
