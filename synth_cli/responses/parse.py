@@ -31,7 +31,7 @@ def parsed(parse: Parse, row: Mapping[str, Any], response: Any) -> list[dict[str
             given = list(given)
     except RememberedError as error:
         return Fault(FaultKind.TEMPLATE, f"parse: {error}")
-    except Exception as error:  # noqa: BLE001 - the user's function may raise anything: it is that row's trouble
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is that row's trouble
         return Fault(FaultKind.TEMPLATE, f"parse: {told(error)}")
     if not isinstance(given, list):
         return _wrong(f"it returned {type(given).__name__}")

@@ -38,7 +38,7 @@ def _from_file(path: Path, key: str) -> ModuleType:
     _reach(path.parent)
     try:
         return executed(path, module_name(path, key.rpartition(".")[2]))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # the user's module may raise anything while it is imported
         raise UsageError(f"{key}: {path} cannot be imported: {told(error)}") from error
 
@@ -48,7 +48,7 @@ def _from_package(name: str, folder: Path, key: str) -> ModuleType:
     sys.path.insert(0, str(folder.resolve()))
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # the user's module may raise anything while it is imported
         raise UsageError(f"{key}: the module {name} cannot be imported: {told(error)}") from error
     finally:

@@ -57,7 +57,7 @@ def _module(name: str, folder: Path) -> ModuleType:
     except ModuleNotFoundError as error:
         raise ModelImportError(f"cannot import '{name}': {error}", "install it, or put it beside the spec") from error
     # the module is the user's own code: whatever it raises is a problem of the spec
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelImportError(f"importing '{name}' failed: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(str(folder))

@@ -64,7 +64,7 @@ class Python:
                 waits = inspect.iscoroutine(made) or hasattr(made, "__anext__")
                 raise self._wrong("is async" if waits else f"gave {_kind(made)}, not rows")
             yield from made
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # the user's function may raise anything
             if given.raised is not None:
                 raise given.raised from None

@@ -58,6 +58,14 @@ def test_an_error_of_a_file_names_its_line(tmp_path: Path) -> None:
     assert caught.value.message == f"parse: {path} cannot be imported: RuntimeError: boom ({path}:2)"
 
 
+def test_a_module_that_wants_to_leave_does_not_end_the_run(tmp_path: Path) -> None:
+    """Nobody would see that nothing was done: the exit code would be the module's."""
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
+    for reference in ("script.py:parse", "script:parse"):
+        with pytest.raises(UsageError, match="cannot be imported: SystemExit: 0"):
+            load_parse(reference, tmp_path)
+
+
 def test_a_file_that_is_not_python_names_its_own_line_alone(tmp_path: Path) -> None:
     """The way to it through our code is nobody's business."""
     path = tmp_path / "mine.py"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -242,6 +243,15 @@ def test_an_error_in_parse_fails_the_row() -> None:
 
     line = parse.__code__.co_firstlineno + 1
     assert trouble(finished("x", parse=parse)) == f"parse: KeyError: 'missing' ({__file__}:{line})"
+
+
+def test_a_parse_that_wants_to_leave_fails_its_row() -> None:
+    """The run goes on, and its exit code is its own."""
+
+    def parse(row: dict[str, Any], response: Any) -> Any:
+        sys.exit(0)
+
+    assert trouble(finished("x", parse=parse)).startswith("parse: SystemExit: 0")
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ def made(rows):
         ("    yield {'a': 1}\n    yield 1 / 0", "failed: ZeroDivisionError: division by zero ({own}:3)", "correct"),
         ("    return {}['k']", "failed: KeyError: 'k' ({own}:2)", "correct the function and run again"),
         ("    return helper()\ndef helper():\n    raise RuntimeError", "failed: RuntimeError ({own}:4)", "correct"),
+        ("    yield {'a': 1}\n    exit(0)", "failed: SystemExit: 0 ({own}:3)", "correct"),
         ("    pass", "gave nothing, not rows", "yield a dict for each row, or return a list of dicts"),
         ("    return {'a': 1}", "gave a value of type dict, not rows", "yield a dict for each row"),
         ("    return 'abc'", "gave a value of type str, not rows", "yield a dict for each row"),
