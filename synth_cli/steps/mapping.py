@@ -26,11 +26,15 @@ class Map:
             kept = self._outline.kept(row, 0, carried, made)
         except ShapeError as error:
             rows = ({**carried, **self._nulls},) if self._keep_failed else ()
-            return Finished(rows, 0, ((0, error.fault),), nulls=frozenset((0,)))
+            return Finished(rows, 0, ((0, error.fault),), ids=(self._id(row, 0),) * len(rows), nulls=frozenset((0,)))
         # whoever is left out, the others stay who they are
         places = {id(columns): place for place, (columns, _) in enumerate(made)}
         return Finished(
             tuple([{**carried, **columns} for columns, _ in kept]),
             len(made) - len(kept),
-            ids=tuple([derived(row.id, places[id(columns)]) for columns, _ in kept]),
+            ids=tuple([self._id(row, places[id(columns)]) for columns, _ in kept]),
         )
+
+    def _id(self, row: Row, place: int) -> bytes:
+        """A row that only gets other columns is still the same: what it asks later is not asked again."""
+        return derived(row.id, place) if self._outline.makes_items else row.id

@@ -25,5 +25,7 @@ class Sample:
         if undrawn is not None:
             name, why = undrawn
             rows = ({**carried, **dict.fromkeys(self._names)},) if self._keep_failed else ()
-            return Finished(rows, 0, ((0, fault(f"columns.{name}", why)),), nulls=frozenset((0,)))
-        return Finished(({**carried, **{name: values[name] for name in self._names}},))
+            nulls, ids = frozenset((0,)), (row.id,) * len(rows)
+            return Finished(rows, 0, ((0, fault(f"columns.{name}", why)),), ids=ids, nulls=nulls)
+        # with more columns it is still the same row
+        return Finished(({**carried, **{name: values[name] for name in self._names}},), ids=(row.id,))

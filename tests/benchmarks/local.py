@@ -2,7 +2,7 @@
 
 `python local.py [speed|memory|sigkill|ray|all] [--rounds 5] [--rows 2000]`; exits 1 where a goal is missed. Needs
 vLLM and Ray and no GPU: the model is made on the spot. One row in ten asks for 256 tokens, the others for 8; 64 are in
-flight. A run's time is from its first request to its end, with the writing of its output; engine starts are not in it.
+flight. Time is from the first request to the last answer: the engine's start and end are not in it.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ def synth(what: Job) -> Pace:
     before = last = (0.0, 0.0)
     while process.poll() is None:
         memory = max(memory, held(process.pid))
-        last = max(last, spent(process.pid))
+        now = spent(process.pid)
+        # at the end they are gone one by one
+        last = max(last[0], now[0]), max(last[1], now[1])
         if before == (0.0, 0.0) and answered(what):
             before = last
         if time.monotonic() > give_up:
@@ -175,9 +177,9 @@ def paced(what: Job) -> Pace:
     with SqliteLedger(what.state / "ledger.sqlite", read_only=True) as ledger:
         run = ledger.standing().runs[-1]
         traffic = ledger.traffic(run=run.run)
-    assert run.closed is not None
     assert traffic.first is not None
-    return Pace(traffic.usage.output, run.closed - traffic.first)
+    assert traffic.last is not None
+    return Pace(traffic.usage.output, traffic.last - traffic.first)
 
 
 def answered(what: Job) -> int:
