@@ -159,7 +159,11 @@ def _alpaca(row: Mapping[str, Any], filled: Filling) -> Shaped:
 
 def _history(value: Any) -> list[list[str]] | Dropped:
     rounds: list[list[str]] = []
-    for pair in value or ():
+    if value is None or value == "":
+        return rounds
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return Dropped("history is not a list of pairs")
+    for pair in value:
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
             return Dropped("history is not a list of pairs")
         words = [said(each, "a turn of the history") for each in pair]

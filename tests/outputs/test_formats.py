@@ -321,3 +321,11 @@ def test_a_row_without_the_columns_is_dropped() -> None:
         "name them: map: {prompt: …}; there are: topic"
     )
     assert shape("chat", {"topic": "x"}, prompt="question") == "no column 'question'; there are: topic"
+
+
+def test_a_history_that_is_no_list_drops_the_row() -> None:
+    """What is there and is no list of pairs is not taken for an empty history."""
+    shaped = Formatter(Output.model_validate({"format": "alpaca"})).shape(
+        {"instruction": "a", "output": "b", "history": 1}
+    )
+    assert shaped == Dropped("history is not a list of pairs")
