@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ ENVIRONMENT = {
 @dataclass(frozen=True, slots=True)
 class Pace:
     """`memory` in MiB, the most that the process itself held, without vLLM's; `loop` and `engine` in CPU seconds, of
-    that process and of vLLM's. A run's begin with its first group of answers: until then it was starting."""
+    that process and of vLLM's. A run's begin with its first group of answers and end about half a second before its
+    last one."""
 
     tokens: int
     seconds: float
@@ -133,17 +135,20 @@ def synth(what: Job) -> Pace:
     """A whole run; raises with what it printed where it did not end well."""
     process = started(what)
     memory, give_up = 0.0, time.monotonic() + LIMIT
+    family: list[psutil.Process] = []
     before = last = (0.0, 0.0)
     while process.poll() is None:
         memory = max(memory, held(process.pid))
-        now = spent(process.pid)
-        # at the end they are gone one by one
-        last = max(last[0], now[0]), max(last[1], now[1])
-        if before == (0.0, 0.0) and answered(what):
-            before = last
+        done = answered(what)
+        if done and not family:
+            # looked for once: each look costs the cores that are measured
+            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            before = last = spent(family)
+        elif done < what.rows:
+            last = spent(family)
         if time.monotonic() > give_up:
             process.kill()
-        time.sleep(0.1)
+        time.sleep(0.5)
     if process.returncode:
         log = what.path.parent / "log"
         raise SystemExit(f"synth run ended with {process.returncode}:\n{log.read_text()[-3000:]}")
@@ -151,14 +156,13 @@ def synth(what: Job) -> Pace:
     return replace(paced(what), loop=loop, engine=engine, memory=memory)
 
 
-def spent(pid: int) -> tuple[float, float]:
-    """CPU seconds so far, of a process and of those that it started."""
-    try:
-        process = psutil.Process(pid)
-        children = [sum(one.cpu_times()[:2]) for one in process.children(recursive=True)]
-        return sum(process.cpu_times()[:2]), sum(children)
-    except psutil.Error:
-        return 0.0, 0.0
+def spent(family: Sequence[psutil.Process]) -> tuple[float, float]:
+    """CPU seconds so far, of the first process and of the others."""
+    times = [0.0]
+    for one in family:
+        with suppress(psutil.Error):
+            times.append(sum(one.cpu_times()[:2]))
+    return sum(times[:2]), sum(times[2:])
 
 
 def held(pid: int) -> float:
