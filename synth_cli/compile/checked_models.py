@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from synth_cli.compile import local
 from synth_cli.compile.models import refs_of
-from synth_cli.compile.plan import ProviderOf, backend_of, engine_of, settings_of
+from synth_cli.compile.plan import ProviderOf, settings_of
 from synth_cli.errors import Problem, SynthError
 from synth_cli.spec.backend import BackendParams, engines_of
 from synth_cli.spec.hints import suggest
 from synth_cli.spec.load import Loaded
-from synth_cli.spec.model import Model, ModelRef, Step
+from synth_cli.spec.model import Model, ModelRef, Step, backend_of, engine_of
 from synth_cli.spec.places import Where
 
 
@@ -47,7 +47,7 @@ class ModelChecks:
                 yield from _provider(ref, where, loaded, step, self._provider_of)
             model = loaded.spec.named(ref)
             settings = settings_of(step, model)
-            engine = engine_of(step, model, settings)
+            engine = engine_of(step, model, served=bool(settings.base_url))
             engines[engine] = None
             # the one that wins first
             places: list[Where] = [where] if isinstance(ref, Model) or not named else []

@@ -12,7 +12,7 @@ from synth_cli.errors import Problem
 from synth_cli.spec.backend import BackendParams
 from synth_cli.spec.hints import NOT_PARAMS, mistyped_param
 from synth_cli.spec.load import Loaded
-from synth_cli.spec.model import Model, Step
+from synth_cli.spec.model import HERE, Model, Step
 from synth_cli.spec.places import Where
 
 CONFIGS = ("config.json", "params.json")
@@ -42,10 +42,11 @@ def problems(step: Step, model: Model, where: Sequence[Where], loaded: Loaded, l
             place = _place("generation_params", name, where, loaded)
             yield loaded.places.key_problem(place, message)
     folder = loaded.folder
-    if (wrong := _no_model(model.name, folder)) is not None:
+    name = model.name.removeprefix(HERE)
+    if (wrong := _no_model(name, folder)) is not None:
         yield loaded.places.problem(_named(where[0], loaded), *wrong)
     elif (asked := settings.max_model_length) is not None:
-        longest = local.context(model.name, settings, folder)
+        longest = local.context(name, settings, folder)
         if longest is not None and asked > longest:
             yield loaded.places.problem(
                 _place("backend_params", "max_model_length", where, loaded),

@@ -15,7 +15,7 @@ from synth_cli.core.request import Constraint, Terms
 from synth_cli.spec.addresses import is_url
 from synth_cli.spec.backend import BackendParams
 from synth_cli.spec.load import Loaded
-from synth_cli.spec.model import SOURCES, Input, Model, ModelRef, Response, Step
+from synth_cli.spec.model import SOURCES, Input, Model, ModelRef, Response, Step, backend_of, engine_of
 from synth_cli.spec.schema import schema_of
 from synth_cli.template import Templates
 
@@ -257,7 +257,8 @@ def voice(
         tools=tools_of(step.tools) if isinstance(step.tools, list) else None,
         tool_choice=step.tool_choice,
     )
-    return Voice(model.name, backend_of(step, model), engine_of(step, model, settings), settings, terms)
+    engine = engine_of(step, model, served=bool(settings.base_url))
+    return Voice(model.name, backend_of(step, model), engine, settings, terms)
 
 
 def settings_of(step: Step, model: Model) -> BackendParams:
@@ -274,20 +275,6 @@ def sampling_of(step: Step, model: Model, settings: BackendParams) -> Mapping[st
     given = {name: getattr(settings, name) for name in ("max_tokens", "min_tokens")}
     said = {name: value for name, value in given.items() if value is not None}
     return {**said, **(step.generation_params or {}), **(model.generation_params or {})}
-
-
-def backend_of(step: Step, model: Model) -> str | None:
-    if model.backend is not None:
-        return model.backend
-    return "vllm" if (model.engine or step.engine) == "vllm" else None
-
-
-def engine_of(step: Step, model: Model, settings: BackendParams) -> str:
-    """`engine: vllm` implies the backend; the backend vllm with a `base_url` is a server, asked online."""
-    engine = model.engine or step.engine
-    if engine == "vllm" or (engine is None and backend_of(step, model) == "vllm"):
-        return "online" if settings.base_url else "vllm"
-    return engine or "online"
 
 
 def schema_in(response: Response | None, loaded: Loaded) -> Mapping[str, Any] | None:

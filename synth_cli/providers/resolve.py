@@ -60,10 +60,10 @@ def provider_of(model: str, backend: str | None, *, base_url: str | None = None)
     bare = prices.provider_of_bare(model)
     if bare is not None:
         return bare, model
-    raise UsageError(
-        f"no provider is known for model '{model}'",
-        hint="write provider/model (openai/gpt-5-mini), a backend, or a base_url of an OpenAI-compatible server",
-    )
+    hint = "write provider/model (openai/gpt-5-mini), a backend, or a base_url of an OpenAI-compatible server"
+    if model.startswith(("/", "./", "../", "~")):
+        hint = "a model on this machine is run with `engine: vllm`"
+    raise UsageError(f"no provider is known for model '{model}'", hint=hint)
 
 
 def resolve(

@@ -111,6 +111,7 @@ IN_INPUT: Mapping[str, str] = MappingProxyType(
     {
         "file": "path",
         "files": "path",
+        "data": "rows",
         "limit": "take",
         "n": "count",
         "num_records": "count",

@@ -36,7 +36,7 @@ class Node(BaseModel):
 class Model(Node):
     """A model with its own settings, merged over the step's."""
 
-    name: StrictStr = Field(description="The model as LiteLLM writes it: provider/name, or a bare known name.")
+    name: StrictStr = Field(description="provider/name as LiteLLM has it (vllm/name runs here), or a known bare name.")
     backend: StrictStr | None = Field(None, description="Protocol that speaks to it; default: from the provider.")
     engine: Engine | None = Field(None, description="online, batch or vllm, for this model.")
     base_url: StrictStr | None = Field(None, description="Shorthand for backend_params.base_url.")
@@ -301,12 +301,28 @@ def _engines(step: Step, models: Mapping[str, ModelRef]) -> set[Engine]:
 
 
 def _engine(step: Step, model: Model | None) -> Engine:
-    """The engine that a model runs on in a step; a vLLM that is reached by its address is asked online."""
+    settings = (step.backend_params, model.backend_params if model is not None else None)
+    served = any(params is not None and params.base_url for params in settings)
+    return engine_of(step, model, served=served or (model is not None and bool(model.base_url)))
+
+
+HERE = "vllm/"
+"""Before a model's name: `backend: vllm`, as a provider is said."""
+
+
+def backend_of(step: Step, model: Model | None) -> str | None:
+    """The backend that the spec says; None leaves it to the model's name."""
+    if model is not None and model.backend is not None:
+        return model.backend
+    here = ((model.engine if model is not None else None) or step.engine) == "vllm"
+    return "vllm" if here or (model is not None and model.name.startswith(HERE)) else None
+
+
+def engine_of(step: Step, model: Model | None, *, served: bool) -> Engine:
+    """What a model runs on in a step: the backend vllm with a `base_url` is a server (`served`), asked online."""
     engine = (model.engine if model is not None else None) or step.engine
-    if engine == "vllm" or (engine is None and model is not None and model.backend == "vllm"):
-        settings = (step.backend_params, model.backend_params if model is not None else None)
-        served = any(params is not None and params.base_url for params in settings)
-        return "online" if served or (model is not None and model.base_url) else "vllm"
+    if engine == "vllm" or (engine is None and backend_of(step, model) == "vllm"):
+        return "online" if served else "vllm"
     return engine or "online"
 
 

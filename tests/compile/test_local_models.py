@@ -123,6 +123,21 @@ backend_params:
     assert found(tmp_path, text.replace("MODEL", "org/model")) == rest
 
 
+def test_a_name_with_vllm_before_it_runs_here(tmp_path: Path) -> None:
+    """As `plan` and the report write it: a path or a hub's name behind `vllm/`, with no other word about the engine."""
+    model_in(tmp_path / "tiny", config={})
+    for name, model in (("vllm/org/model", "org/model"), (f"vllm/{tmp_path}/tiny", f"{tmp_path}/tiny")):
+        text = f"model: {name}\nprompt: hi\n"
+        assert found(tmp_path, text) == []
+        step = plan(load(write(tmp_path, text), environ={}), provider_of).steps[0]
+        assert [(voice.engine, voice.terms.backend, voice.terms.model) for voice in step.voices] == [
+            ("vllm", "vllm", model)
+        ]
+    assert found(tmp_path, "model: vllm/./none\nprompt: hi\n") == [
+        "1:8: there is no model in ./none; paths are relative to HERE; a hub's model is owner/name"
+    ]
+
+
 def test_files_that_are_there(tmp_path: Path) -> None:
     """Relative to the spec's folder; a template may also be written in the spec."""
     model_in(tmp_path / "models" / "tiny", config={})
