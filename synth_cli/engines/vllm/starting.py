@@ -190,14 +190,22 @@ def _lora(settings: ModelSettings) -> dict[str, Any]:
 
 def refusal(error: Exception, launch: Launch) -> SetupError:
     """Why the engine did not start. Its processes write the cause to the log, and we are told only that they ended."""
-    causes = [found for line in launch.text().splitlines() if (found := CAUSE.search(line)) is not None]
+    # each process repeats that another one failed: the first cause below those is why
+    found = (CAUSE.search(line) for line in launch.text().splitlines())
+    causes = [cause for cause in found if cause is not None and not _repeats(cause[2])]
     told = str(error).strip() or type(error).__name__
-    if "initialization failed" in told.lower() and causes:
+    if isinstance(error, KeyError):
+        told = f"KeyError: {told}"
+    if _repeats(told) and causes:
         told = causes[-1][2]
     told = " ".join(told.split())
     if len(told) > 600:
         told = told[:600] + "…"
     return SetupError(f"vLLM could not start: {told}", hint=_advice(told, launch.path))
+
+
+def _repeats(told: str) -> bool:
+    return "initialization failed" in told.lower()
 
 
 def _advice(told: str, log: Path) -> str:

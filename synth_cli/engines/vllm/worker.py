@@ -295,6 +295,9 @@ def _processes(engine: Any) -> tuple[Any, ...]:
 
 
 async def _ended(engine: Any, processes: Sequence[Any] = ()) -> None:
+    if engine.output_handler is not None:
+        # it would take the end for a death, and write that to the log
+        engine.output_handler.cancel()
     await asyncio.to_thread(_end, engine, processes)
     # its sockets are closed by a call that waits for the loop; their context it leaves to chance
     await asyncio.sleep(0)
