@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing.spawn
 import os
 import re
@@ -25,6 +26,7 @@ ENVIRONMENT: Mapping[str, str] = {
     # a fork would take along our ledger, its lock and the threads that hold them
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
+FORMAT = "%(asctime)s %(process)d %(levelname)s %(message)s"
 CONFIGURATION = "VLLM_LOGGING_CONFIG_PATH"
 CPU_MEMORY = 0.4
 """Share of the machine's memory for a model without a GPU: it is not alone there."""
@@ -73,7 +75,7 @@ class Launch:
         told = {
             "version": 1,
             "disable_existing_loggers": False,
-            "formatters": {"plain": {"format": "%(asctime)s %(process)d %(levelname)s %(message)s"}},
+            "formatters": {"plain": {"format": FORMAT}},
             "handlers": {"file": handler},
             "loggers": {"vllm": {"handlers": ["file"], "level": level, "propagate": False}},
         }
@@ -131,6 +133,17 @@ def quiet(launch: Launch) -> Iterator[None]:
         if configured:
             del os.environ[CONFIGURATION]
         launch.tidy()
+
+
+def logged(launch: Launch) -> None:
+    """Once vLLM is imported: what the libraries below it have to say goes to the log too."""
+    for name in ("torch", "transformers"):
+        logger = logging.getLogger(name)
+        for handler in [one for one in logger.handlers if isinstance(one, logging.StreamHandler)]:
+            logger.removeHandler(handler)
+        handler = logging.FileHandler(launch.path, delay=True)
+        handler.setFormatter(logging.Formatter(FORMAT))
+        logger.addHandler(handler)
 
 
 def engine_args(settings: ModelSettings) -> Any:

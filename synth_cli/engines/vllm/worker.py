@@ -239,6 +239,7 @@ def _load(settings: ModelSettings, launch: starting.Launch, unwanted: threading.
     with starting.quiet(launch):
         try:
             args = starting.engine_args(settings)
+            starting.logged(launch)
             from vllm.usage.usage_lib import UsageContext
             from vllm.v1.engine.async_llm import AsyncLLM
             from vllm.v1.executor import Executor
