@@ -17,7 +17,6 @@ import yaml
 from synth_cli.compile.plan import Plan, Voice, plan
 from synth_cli.core.machine import Wanted, obstacles
 from synth_cli.engines.vllm import settings as vllm
-from synth_cli.engines.vllm.starting import CPU_MEMORY
 from synth_cli.errors import MissingExtra, SetupError, SpecError, UsageError
 from synth_cli.providers.resolve import provider_of
 from synth_cli.run.hardware import machine
@@ -27,8 +26,6 @@ from synth_cli.spec.load import load
 
 MODULE = "vllm.entrypoints.openai.api_server"
 """What `vllm serve` starts; there also where the distribution has no command of that name."""
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Of adapters, as vLLM takes them."""
 ANYWHERE = ("0.0.0.0", "::")
 
 
@@ -72,7 +69,7 @@ def serving(
     model, params = provider_of(chosen.name, "vllm")[1], chosen.settings
     settings = vllm.settings_of(model, params, folder=made.folder)
     if machine(environ).build == "cpu":
-        settings = replace(settings, args={**_on_cpu(environ), **settings.args})
+        settings = replace(settings, args={**vllm.on_cpu(environ), **settings.args})
     said = arguments(settings, model, host=host, port=port, copies=params.data_parallel_size)
     asked = "127.0.0.1" if host in ANYWHERE else host
     address = f"http://{f'[{asked}]' if ':' in asked else asked}:{port}/v1"
@@ -89,14 +86,6 @@ def ready(found: Serving, environ: Mapping[str, str]) -> None:
         raise SetupError(obstacle.message, hint=obstacle.hint)
 
 
-def _on_cpu(environ: Mapping[str, str]) -> dict[str, Any]:
-    """What an engine of ours is given there too; the build's own defaults do not start, or end at a seed."""
-    args: dict[str, Any] = {"enable_chunked_prefill": False}
-    if "VLLM_CPU_KVCACHE_SPACE" not in environ:
-        args["gpu_memory_utilization"] = CPU_MEMORY
-    return args
-
-
 def arguments(settings: vllm.ModelSettings, name: str, *, host: str, port: int, copies: int = 1) -> Iterator[str]:
     """The options of vLLM's server for these settings; `name` is what requests call the model.
 
@@ -108,7 +97,7 @@ def arguments(settings: vllm.ModelSettings, name: str, *, host: str, port: int, 
     if copies > 1:
         said["data_parallel_size"] = copies
     if lora is not None:
-        said |= {"enable_lora": True, "max_lora_rank": rank_of(Path(lora))}
+        said |= {"enable_lora": True, "max_lora_rank": vllm.rank_of(lora)}
     said |= settings.args
     if settings.chat_template is not None:
         said["chat_template"] = settings.chat_template
@@ -141,13 +130,6 @@ def _option(key: str, value: Any) -> Iterator[str]:
         case _:
             # with a sign of equality a value may begin with a dash
             yield f"{option}={value}"
-
-
-def rank_of(adapter: Path) -> int:
-    """The least of the ranks that vLLM takes that an adapter fits in."""
-    said = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    rank = int(said.get("r", 16))
-    return next((each for each in RANKS if each >= rank), rank)
 
 
 def _chosen(made: Plan, step: str | None, path: Path) -> Voice:

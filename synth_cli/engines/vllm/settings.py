@@ -5,6 +5,7 @@ Names of engine arguments: https://docs.vllm.ai/en/stable/configuration/engine_a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,11 @@ STRUCTURED = {"backend": "guidance", "disable_any_whitespace": True}
 """Of 200 answers to one schema guidance gave 200 valid ones, xgrammar 56: the others were white space without end."""
 TOOLS = {"backend": "xgrammar", "disable_any_whitespace": True}
 """Where tools are called: the form that a call has to have is written in a way that guidance does not read."""
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Of adapters, as vLLM takes them."""
+CPU_MEMORY = 0.4
+"""Share of the machine's memory for a model without a GPU: it is not alone there."""
 
 SERVER_ARGS = frozenset(
     {"tool_call_parser", "enable_auto_tool_choice", "chat_template", "chat_template_content_format"}
@@ -120,6 +126,25 @@ def _adapter(path: str, folder: Path) -> str:
             hint="give the folder that has its adapter_config.json",
         )
     return str(found)
+
+
+def rank_of(adapter: str) -> int:
+    """The least of the ranks that vLLM takes that an adapter fits in. Raises SetupError where it says none."""
+    path = Path(adapter) / "adapter_config.json"
+    try:
+        rank = int(json.loads(path.read_text(encoding="utf-8"))["r"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(f"lora_path: {path} cannot be read: {error}") from None
+    return next((each for each in RANKS if each >= rank), rank)
+
+
+def on_cpu(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What an engine is given without a GPU where the spec says nothing: the build's own defaults do not do."""
+    # with chunks, requests that have seeds end the engine there ("CPU Generator does not use offset")
+    args: dict[str, Any] = {"enable_chunked_prefill": False}
+    if "VLLM_CPU_KVCACHE_SPACE" not in environ:
+        args["gpu_memory_utilization"] = CPU_MEMORY
+    return args
 
 
 def _template(given: str, folder: Path) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_cli.engines.vllm.guard import Guard
-from synth_cli.engines.vllm.settings import INSTALL, ModelSettings
+from synth_cli.engines.vllm.settings import INSTALL, ModelSettings, on_cpu, rank_of
 from synth_cli.errors import MissingExtra, SetupError
 
 ENVIRONMENT: Mapping[str, str] = {
@@ -28,9 +28,6 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 FORMAT = "%(asctime)s %(process)d %(levelname)s %(message)s"
 CONFIGURATION = "VLLM_LOGGING_CONFIG_PATH"
-CPU_MEMORY = 0.4
-"""Share of the machine's memory for a model without a GPU: it is not alone there."""
-
 CAUSE = re.compile(r"\b((?:\w+\.)*\w*(?:Error|Exception|Interrupt)): (\S.*)$")
 STAGES: Mapping[str, str] = {
     "Starting to load model": "loading weights",
@@ -180,25 +177,13 @@ def _defaults(settings: ModelSettings) -> dict[str, Any]:
     from vllm.platforms import current_platform
 
     args: dict[str, Any] = {"use_tqdm_on_load": False, "disable_log_stats": True}
-    if not current_platform.is_cpu():
-        return args | {"gpu_memory_utilization": 0.9}
-    # with chunks, requests that have seeds end the engine there ("CPU Generator does not use offset")
-    args["enable_chunked_prefill"] = False
-    if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-        args["gpu_memory_utilization"] = CPU_MEMORY
-    return args
+    return args | (on_cpu(os.environ) if current_platform.is_cpu() else {"gpu_memory_utilization": 0.9})
 
 
 def _lora(settings: ModelSettings) -> dict[str, Any]:
     if settings.lora_path is None:
         return {}
-    path = Path(settings.lora_path) / "adapter_config.json"
-    try:
-        rank = int(json.loads(path.read_text())["r"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SetupError(f"lora_path: {path} cannot be read: {error}") from None
-    ranks = (8, 16, 32, 64, 128, 256, 320, 512)
-    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": next((one for one in ranks if one >= rank), rank)}
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank_of(settings.lora_path)}
 
 
 def refusal(error: Exception, launch: Launch) -> SetupError:
