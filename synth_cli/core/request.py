@@ -75,7 +75,8 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request with its identity. `seed` is the parameters' seed + sample + draw, when they have a seed."""
+    """One request with its identity. `seed` is the parameters' seed + sample + draw, when they have a seed; `anew`
+    counts on from there."""
 
     id: bytes
     terms: Terms
@@ -87,6 +88,11 @@ class Request:
         """The same request with other messages: a re-ask that shows the model what was wrong."""
         return replace(self, messages=messages)
 
+    def anew(self, answers: int = 1) -> Request:
+        """The same request after so many answers that were not what was asked for: with the same seed, a model that
+        keeps to it would only say the same again."""
+        return self if self.seed is None or not answers else replace(self, seed=self.seed + answers * STRIDE)
+
     @property
     def input_bytes(self) -> int:
         """UTF-8 bytes of all text sent: an upper bound of the input tokens, used for budgets."""
@@ -94,6 +100,8 @@ class Request:
         return len(sent)
 
 
+STRIDE = 1_000_003
+"""Between the seeds of one request's answers: far more than lies between the seeds of a row's samples."""
 Draw: TypeAlias = int | bytes
 """What tells equal requests apart: how many equal ones came before in the input, or, behind an answer, the 16 bytes of
 the row or request that this one was made of."""

@@ -208,7 +208,7 @@ class StepWork:
         elif verdict.retry and task.counted < rules.retry.max_retries:
             tally.causes[str(verdict)] += 1
             messages = rules.reask(task, reply, verdict) if rules.reask else task.messages
-            self._again(task, now, counted=task.counted + 1, messages=messages)
+            self._again(replace(task, request=task.request.anew()), now, counted=task.counted + 1, messages=messages)
         else:
             self._fail(task, verdict)
 

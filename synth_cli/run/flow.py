@@ -232,7 +232,7 @@ class Flow:
         else:
             messages = stage.policies[one.draft.voice].again(one.request.messages, one.stands)
             task = Task(
-                one.request,
+                one.request.anew(len(one.history.replies)),
                 context,
                 one.history.tries + 1,
                 one.history.attempts,

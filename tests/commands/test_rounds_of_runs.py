@@ -9,6 +9,8 @@ import pytest
 from command_line import failures, last_run, rows, spec, synth, words, write
 from scripted_server import Asked, Say, echo, serving
 
+from synth_cli.core.request import STRIDE
+
 BAD = Say(None, 400, {"error": {"message": "no such word"}})
 BROKEN = Say(None, 500, {"error": {"message": "broken"}})
 ONCE = {"max_retries": 0}
@@ -59,6 +61,20 @@ def test_a_row_added_in_front_asks_for_itself_alone(tmp_path: Path) -> None:
     assert [row["response"] for row in rows(tmp_path / "job.jsonl")] == [
         f"Say {w}." for w in ("zero", "two", "one", "three")
     ]
+
+
+def test_an_answer_that_is_no_good_is_asked_for_with_another_seed(tmp_path: Path) -> None:
+    """Within a round and in the next one: none of the seeds that gave it is sent again."""
+    keys = {
+        "input": {"rows": [{"word": "one"}]},
+        "generation_params": {"seed": 5},
+        "response": {"choice": ["yes", "no"]},
+        "backend_params": {"max_retries": 2},
+    }
+    with serving() as server:
+        path = write(tmp_path, spec(server.url, **keys))
+        assert (synth("run", path).code, synth("run", path).code) == (1, 1)
+    assert [one.body["seed"] for one in server.asked] == [5 + n * STRIDE for n in range(6)]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from synth_cli.core.budget import Allowance
@@ -10,7 +11,7 @@ from synth_cli.core.cost import Price
 from synth_cli.core.events import Fact, Faulted, Replied
 from synth_cli.core.ports import Done, Exchange, Task, Wait
 from synth_cli.core.reply import Answer, Fault, FaultKind, Reply, Usage
-from synth_cli.core.request import Request, Terms
+from synth_cli.core.request import STRIDE, Request, Terms
 from synth_cli.core.retry import RetryPolicy
 from synth_cli.core.row import Context, Row
 from synth_cli.core.shift import Ending, Shift
@@ -103,6 +104,18 @@ def test_an_invalid_answer_is_kept_and_asked_again_at_once() -> None:
         (2, said),
     ]
     assert (own.tally.failed, own.tally.retries, own.take(0.0)) == (1, 1, Done())
+
+
+def test_an_invalid_answer_is_not_asked_for_with_its_own_seed() -> None:
+    """A model that keeps to its seed would say it again; after a fault nothing has been said, and the seed stays."""
+    one = task(1)
+    own = work([replace(one, request=replace(one.request, seed=7))], retry=RetryPolicy(5))
+    seeds = []
+    for exchange in (BAD, broken(FaultKind.OVERLOADED), broken(FaultKind.LOST), BAD, good()):
+        given = taken(own, 100.0)
+        seeds.append(given.request.seed)
+        settle(own, given, exchange)
+    assert seeds == [7, *[7 + STRIDE] * 3, 7 + 2 * STRIDE]
 
 
 def test_a_fault_that_ends_the_run_hands_out_nothing_more() -> None:
