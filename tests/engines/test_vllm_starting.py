@@ -17,6 +17,7 @@ ValueError: There is no parameter named 'x' in the model
 ERROR EngineCore failed to start.
 Exception: WorkerProc initialization failed due to an exception in a background process.
 """
+ORPHANED = LOG + "RuntimeError: ('Could not load logging config. File does not exist: %s', '/tmp/logging.json')\n"
 REPEATED = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
 
 
@@ -32,6 +33,7 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
     ("log", "error", "why"),
     [
         (LOG, REPEATED, "There is no parameter named 'x' in the model"),
+        (ORPHANED, REPEATED, "There is no parameter named 'x' in the model"),
         ("", REPEATED, str(REPEATED)),
         (LOG, ValueError("the model's\n  own  words"), "the model's own words"),
         ("", KeyError("<image>"), "KeyError: '<image>'"),

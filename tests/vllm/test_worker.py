@@ -139,12 +139,13 @@ def test_a_bad_row_is_one_fault(tiny_asked: Asking) -> None:
             request(constraint=Constraint("grammar", "@@@")),
             request({}, {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;,"}}]}),
             request({"chat_template": "{{ raise_exception('no') }}"}),
+            request({"chat_template": "{% for %}"}),
             request(tools=({"type": "function", "function": {"name": "f", "parameters": {}}},)),
         ]
         asked = await asyncio.gather(*(tiny_asked.worker.ask([one]) for one in (request(), *bad, request())))
         return [exchange.fault and exchange.fault.kind for (exchange,) in asked]
 
-    refused = [FaultKind.BAD_REQUEST] * 6 + [FaultKind.CONTEXT_LENGTH] * 2 + [FaultKind.BAD_REQUEST] * 7
+    refused = [FaultKind.BAD_REQUEST] * 6 + [FaultKind.CONTEXT_LENGTH] * 2 + [FaultKind.BAD_REQUEST] * 8
     assert tiny_asked.runner.run(mixed()) == [None, *refused, None]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from jinja2 import TemplateError
+
 from synth_cli.core.reply import Fault, FaultKind
 from synth_cli.engines.vllm.params import ParamError
 
@@ -20,6 +22,8 @@ def fault_of(error: Exception) -> Fault:
     message = (str(error) or type(error).__name__)[:LONGEST]
     if isinstance(error, ParamError):
         return Fault(FaultKind.BAD_REQUEST, message)
+    if isinstance(error, TemplateError):
+        return Fault(FaultKind.BAD_REQUEST, f"the chat template cannot be read: {message}")
     if isinstance(error, GracefulHTTPError):
         return Fault(FaultKind.OVERLOADED, message)
     if getattr(error, "parameter", None) in ("input_tokens", "input_text") or any(say in message for say in TOO_LONG):

@@ -203,7 +203,8 @@ def refusal(error: Exception, launch: Launch) -> SetupError:
 
 
 def _repeats(told: str) -> bool:
-    return "initialization failed" in told.lower()
+    """Whether it is about another process's end: also what one says whose start was cut short by that."""
+    return any(sign in told.lower() for sign in ("initialization failed", "could not load logging config"))
 
 
 def _advice(told: str, log: Path) -> str:

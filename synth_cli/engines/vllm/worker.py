@@ -96,6 +96,7 @@ class VllmWorker:
             unwanted.set()
             for child in frozenset(active_children()) - others:
                 child.kill()
+            launch.tidy()
             raise
         finally:
             telling.cancel()
