@@ -30,6 +30,7 @@ SLOWER: Final = 0.95
 """By which it is lowered while the server refuses some, but never below what was found."""
 MEMORY: Final = 0.05
 """Weight of the latest answer in the running mean of output tokens."""
+NO_MORE = "the provider allows no more"
 LONGEST_PAUSE: Final = 60.0
 """Seconds; after them a few requests find out how things stand."""
 UNSAID_PAUSE: Final = 1.0
@@ -126,6 +127,7 @@ class Pacer:
         self._ordered = tuple(self._buckets.values())
         self._counts_tokens = any(bucket.kind != "requests" for bucket in self._ordered)
         self._paused_until = now
+        self._why = NO_MORE
         self._mean_output: float | None = None
         self._windowed = False
         self._known: RateLimits | None = None
@@ -169,9 +171,10 @@ class Pacer:
             if bucket.kind != "requests":
                 bucket.charge(amount(bucket.kind, more_input, more_output), now)
 
-    def pause(self, seconds: float, now: float) -> None:
-        """Nothing leaves for `seconds` (at most a minute)."""
+    def pause(self, seconds: float, now: float, why: str = NO_MORE) -> None:
+        """Nothing leaves for `seconds` (at most a minute); `why` is for people."""
         self._paused_until = max(self._paused_until, now + min(seconds, LONGEST_PAUSE))
+        self._why = why
 
     def learn(self, said: RateLimits, sent: float, now: float) -> None:
         """Takes up what an answer's headers say, where the user did not say it; none left means a pause.
@@ -238,7 +241,7 @@ class Pacer:
     def note(self, now: float) -> str:
         """What holds requests back now, in a few words."""
         if self._paused_until > now:
-            return f"paused for {self._paused_until - now:.0f} s: the provider allows no more"
+            return f"paused for {self._paused_until - now:.0f} s: {self._why}"
         late = max(self._ordered, key=lambda bucket: bucket.ready, default=None)
         if late is None or late.ready <= now:
             return ""

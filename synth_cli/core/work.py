@@ -22,6 +22,8 @@ from synth_cli.core.shift import Ending, Shift, Tally
 from synth_cli.core.state import Invalid, Valid
 
 HOPELESS = 64
+OUTAGE = 600.0
+"""Seconds without a server after which a run ends: it would try for days otherwise, and fail row after row."""
 DONE = Done()
 IDLE = Wait(None)
 
@@ -85,6 +87,7 @@ class StepWork:
         self._held: Task | None = None
         self._pace: float | None = None
         self._settled = 0
+        self._unreached_since: float | None = None
         self.in_flight = outstanding
         self.tally = Tally()
 
@@ -142,6 +145,7 @@ class StepWork:
         else:
             assert exchange.fault is not None
             self._faulted(task, exchange, exchange.fault, now=now, at=at, latency=latency)
+        self._out(exchange.fault, now)
         tried = self._settled - self.tally.rate_limited - self.tally.lost
         hopeless = tried >= self._rules.hopeless_after
         if hopeless and not self.tally.answered and self._shift.ending is None:
@@ -149,6 +153,16 @@ class StepWork:
             self._shift.end(
                 Ending("hopeless", f"none of the first {self._settled} attempts succeeded; {times} times: {cause}")
             )
+
+    def _out(self, fault: Fault | None, now: float) -> None:
+        """Ends the run where no server has been reached for long."""
+        if fault is None or fault.kind is not FaultKind.UNREACHABLE:
+            self._unreached_since = None
+        elif self._unreached_since is None:
+            self._unreached_since = now
+        elif now - self._unreached_since >= OUTAGE:
+            minutes = round(OUTAGE / 60)
+            self._shift.end(Ending("hopeless", f"the server was not reached for {minutes} minutes: {fault.message}"))
 
     def release(self, task: Task) -> None:
         self.in_flight -= 1

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from synth_cli.core.concurrency import Concurrency, Sign
-from synth_cli.core.pacing import Estimate, Pacer, PaceSettings
+from synth_cli.core.pacing import NO_MORE, Estimate, Pacer, PaceSettings
 from synth_cli.core.ports import Exchange, RateLimits
 from synth_cli.core.reply import FaultKind
 
@@ -91,7 +91,7 @@ class Throttle:
             case "busy":
                 self.pacer.ease(now)
             case "outage":
-                self._pause_all(self.concurrency.outage_pause(), now)
+                self._pause_all(self.concurrency.outage_pause(), now, "the server does not answer, or only with errors")
             case "limited":
                 # what got through while the rest was refused is what the server allows
                 answers, seconds = self._answers, max(now - self._since, SHORTEST)
@@ -122,5 +122,5 @@ class Throttle:
                 self._full = concurrency.before
             self.pacer.find(per_minute, now)
 
-    def _pause_all(self, seconds: float, now: float) -> None:
-        self.pacer.pause(seconds * (1 + JITTER * self._chance()), now)
+    def _pause_all(self, seconds: float, now: float, why: str = NO_MORE) -> None:
+        self.pacer.pause(seconds * (1 + JITTER * self._chance()), now, why)

@@ -133,6 +133,18 @@ def test_without_one_success_it_ends_early_and_says_why() -> None:
     assert own.ending == Ending("hopeless", "none of the first 64 attempts succeeded; 64 times: server error: words")
 
 
+def test_a_server_that_stays_away_ends_the_run() -> None:
+    """Ten minutes after it was last heard of, and not when it comes back before."""
+    record = Kept()
+    own = work([task(n) for n in range(9)], record, retry=RetryPolicy(0))
+    heard = {0: good(), 300: broken(FaultKind.UNREACHABLE), 899: broken(FaultKind.SERVER_ERROR)}
+    for now in (0, 300, 899, 900, 1400, 1499, 1500):
+        settle(own, taken(own, now), heard.get(now, broken(FaultKind.UNREACHABLE)), now)
+        ended = own.ending
+        assert (ended is None) is (now < 1500)
+    assert own.ending == Ending("hopeless", "the server was not reached for 10 minutes: words")
+
+
 def test_being_rate_limited_is_no_reason_to_give_up() -> None:
     """A key shared with another job gets many 429s at first."""
     own = work(task(number % 250) for number in range(1000))

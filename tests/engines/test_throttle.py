@@ -97,3 +97,10 @@ def test_an_outage_is_not_stormed() -> None:
     down = Exchange(fault=Fault(FaultKind.CONNECTION, "refused"))
     sent = drive(throttle, lambda now: down, 60)
     assert len(sent) < 1500
+
+
+def test_a_server_that_is_not_there_is_not_called_a_limit() -> None:
+    """The pause says what it is for."""
+    throttle = Throttle(PaceSettings(max_concurrent=32), 0.0, lambda: 0.0)
+    drive(throttle, lambda now: Exchange(fault=Fault(FaultKind.UNREACHABLE, "words")), 1)
+    assert throttle.pacer.note(1.0).endswith(" s: the server does not answer, or only with errors")
