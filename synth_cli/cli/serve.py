@@ -11,6 +11,8 @@ import typer
 
 from synth_cli.cli.options import Profile, Sets, SpecFile
 
+ASKED_WITH = "a spec asks this server with these lines in place of its `engine` and of the parameters of vLLM"
+
 
 def serve(
     spec: SpecFile,
@@ -28,13 +30,14 @@ def serve(
 
     The server takes this process's place, so that signals are its own. Says by which lines a spec asks it.
     """
+    from synth_cli.engines.vllm.settings import QUIET
     from synth_cli.run.serving import ready, serving
 
     found = serving(spec, step=step, host=host, port=port, sets=tuple(sets or ()), profile=profile, environ=os.environ)
     if not show:
         ready(found, os.environ)
-    print("a spec asks this server with\n\n" + found.lines, file=sys.stderr, flush=True)
+    print(f"{ASKED_WITH}\n\n{found.lines}", file=sys.stderr, flush=True)
     if not show:
-        os.execv(found.command[0], found.command)
+        os.execve(found.command[0], found.command, {**QUIET, **os.environ})
     print(shlex.join(found.command))
     return 0

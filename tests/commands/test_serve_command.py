@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from command_line import synth, write
 
+from synth_cli.cli.serve import ASKED_WITH
+
 SPEC: dict[str, Any] = {
     "engine": "vllm",
     "model": "acme/story-7b",
@@ -16,7 +18,9 @@ SPEC: dict[str, Any] = {
     "prompt": "Tell a story.",
 }
 SERVER = ["-m", "vllm.entrypoints.openai.api_server"]
-MISSING = find_spec("vllm") is None
+FOUND = find_spec("vllm")
+MISSING = FOUND is None or FOUND.origin is None
+"""A folder of that name beside these tests is no vLLM."""
 
 
 def printed(path: Path, *options: object) -> tuple[list[str], str]:
@@ -84,7 +88,7 @@ def test_it_says_by_which_lines_a_spec_asks_the_server(tmp_path: Path) -> None:
     """They are YAML, and a server that listens everywhere is asked on this machine."""
     _, said = printed(write(tmp_path, SPEC), "--host", "0.0.0.0", "--port", 9000)
     lines = "model:\n  name: acme/story-7b\n  backend: vllm\n  base_url: http://127.0.0.1:9000/v1\n"
-    assert said == f"a spec asks this server with\n\n{lines}\n"
+    assert said == f"{ASKED_WITH}\n\n{lines}\n"
 
 
 def test_what_it_says_is_a_spec_that_asks_online(tmp_path: Path) -> None:

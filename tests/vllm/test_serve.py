@@ -18,6 +18,8 @@ import orjson
 import pytest
 import yaml
 
+from synth_cli.cli.serve import ASKED_WITH
+
 LINES = 60
 """Of the server's own words that a failure shows."""
 START = 240
@@ -75,9 +77,10 @@ def served(tiny: Path, lora: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             assert time.monotonic() < give_up, "\n".join(said)
             time.sleep(0.5)
         said = log.read_text(errors="replace")
-        lines = said.split("a spec asks this server with\n\n", 1)[1].split("\n\n", 1)[0]
+        lines = said.split(f"{ASKED_WITH}\n\n", 1)[1].split("\n\n", 1)[0]
         asked = yaml.safe_load("\n".join(lines.splitlines()[:4]))
         assert asked == {"model": {"name": str(tiny), "backend": "vllm", "base_url": address}}
+        assert b"VLLM_NO_USAGE_STATS=1" in Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
         yield asked
     finally:
         # it is the very process that we started

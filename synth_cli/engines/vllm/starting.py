@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from synth_cli.engines.vllm.guard import Guard
-from synth_cli.engines.vllm.settings import INSTALL, ModelSettings, on_cpu, rank_of
+from synth_cli.engines.vllm.settings import INSTALL, QUIET, ModelSettings, on_cpu, rank_of
 from synth_cli.errors import MissingExtra, SetupError
 
 ENVIRONMENT: Mapping[str, str] = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
+    **QUIET,
     # a fork would take along our ledger, its lock and the threads that hold them
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
