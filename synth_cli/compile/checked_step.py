@@ -167,6 +167,9 @@ class StepChecks:
         if response.grammar is not None and (wrong := self.rooms.grammar_problem(response.grammar)) is not None:
             hint = "write it in GBNF (root ::= …) or Lark (start: …)"
             yield self._problem(self.at("response", "grammar"), wrong, hint)
+        if (refused := local.refused(self.step, self.schema, self.loaded)) is not None:
+            key, message, hint = refused
+            yield self._problem(self.at("response", key), message, hint)
         known = self._answered(self.columns)
         # a reply is judged wherever it turns up again, and there nobody knows what was sent
         known = replace(known, members={**(known.members or {}), "reply": REPLY - {"messages"}})

@@ -47,6 +47,11 @@ def dtype_of(config: Mapping[str, Any]) -> str | None:
     return next((name for name in named if isinstance(name, str)), None)
 
 
+def heads_of(config: Mapping[str, Any]) -> int | None:
+    """How many attention heads a model has."""
+    return _count(_language(config).get("num_attention_heads"))
+
+
 def _language(config: Mapping[str, Any]) -> Mapping[str, Any]:
     for key in LANGUAGE:
         inner = config.get(key)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import orjson
 
+from synth_cli.core.guidance import guided
 from synth_cli.core.request import Constraint, Message
 from synth_cli.providers.hosts import Structured
 
@@ -218,8 +219,11 @@ def _response_format(
 
 def _vllm(constraint: Constraint, completion: bool) -> Lowered:
     # https://docs.vllm.ai/en/latest/features/structured_outputs/
-    if constraint.kind == "schema" and not completion:
-        return Lowered(_response_format(constraint, "schema", frozenset()))
+    if constraint.kind == "schema":
+        # what its xgrammar does not take, a server gives to guidance
+        constraint = replace(constraint, value=guided(constraint.value))
+        if not completion:
+            return Lowered(_response_format(constraint, "schema", frozenset()))
     field_name = "json" if constraint.kind == "schema" else constraint.kind
     return Lowered({"structured_outputs": {field_name: constraint.value}})
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from synth_cli.compile.plan import Voice
-from synth_cli.core.checkpoint import context_of, dtype_of
+from synth_cli.core.checkpoint import context_of, dtype_of, heads_of
+from synth_cli.core.guidance import guided
 from synth_cli.core.machine import Gpu, Machine, Obstacle, Wanted, obstacles
 from synth_cli.core.request import Request
 from synth_cli.engines.vllm.params import asked
@@ -21,7 +22,7 @@ INSTALLS = {"vllm": INSTALL, "ray": "pip install 'synth-cli[ray]'"}
 GPU_BUILDS = ("cuda", "rocm")
 LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 OWN_CONFIG = frozenset({"hf_overrides", "rope_scaling", "rope_parameters", "hf_config_path", "config_format"})
-"""Engine arguments after which the model's own config does not say how long its context is."""
+"""Engine arguments after which the model's own config does not say what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +140,22 @@ def lines(workers: Workers) -> Iterator[tuple[str, str]]:
 
 def longest_context(model: str, settings: BackendParams, folder: Path, environ: Mapping[str, str]) -> int | None:
     """The most tokens that `max_model_length` may be; None where that is not known, or the user will have more."""
-    args = settings.engine_args or {}
-    if environ.get(LONGER, "0") not in ("", "0") or OWN_CONFIG & args.keys():
+    if environ.get(LONGER, "0") not in ("", "0"):
         return None
-    config = model_config(model, folder, environ, str(args.get("revision") or "main"))
-    return None if config is None else context_of(config)
+    return context_of(_own_config(model, settings, folder, environ))
+
+
+def attention_heads(model: str, settings: BackendParams, folder: Path, environ: Mapping[str, str]) -> int | None:
+    """How many there are to share among GPUs; None where that is not known."""
+    return heads_of(_own_config(model, settings, folder, environ))
+
+
+def _own_config(model: str, settings: BackendParams, folder: Path, environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """Of the model; empty where there is none here, or the user puts another in its place."""
+    args = settings.engine_args or {}
+    if OWN_CONFIG & args.keys():
+        return {}
+    return model_config(model, folder, environ, str(args.get("revision") or "main")) or {}
 
 
 def _size(args: Mapping[str, Any], name: str) -> int | None:
@@ -187,8 +199,8 @@ def call(request: Request, samples: int) -> Mapping[str, Any]:
         sampling["n"] = samples
     constraint = request.terms.constraint
     if constraint is not None:
-        kind = "json" if constraint.kind == "schema" else constraint.kind
-        sampling["structured_outputs"] = {kind: constraint.value}
+        kind, value = constraint.kind, constraint.value
+        sampling["structured_outputs"] = {"json": guided(value)} if kind == "schema" else {kind: value}
     said: dict[str, Any] = {"model": request.terms.model}
     said |= {"prompt": request.prompt} if request.prompt is not None else {"messages": request.messages}
     if request.terms.tools:

@@ -18,7 +18,7 @@ from synth_cli.outputs.sinks import suffix_of
 from synth_cli.providers.resolve import provider_of
 from synth_cli.responses.columns import collisions, output_columns
 from synth_cli.responses.grammar import grammar_problem
-from synth_cli.run.local import longest_context
+from synth_cli.run.local import attention_heads, longest_context
 from synth_cli.run.options import RunOptions
 from synth_cli.run.sharding import sharded
 from synth_cli.run.wire import price_of, voices_of, worst_of
@@ -34,7 +34,10 @@ def rooms(environ: Mapping[str, str]) -> Rooms:
     def context(model: str, settings: BackendParams, folder: Path) -> int | None:
         return longest_context(model, settings, folder, environ)
 
-    return Rooms(provider_of, output_columns, collisions, grammar_problem, Local(local_params, context))
+    def heads(model: str, settings: BackendParams, folder: Path) -> int | None:
+        return attention_heads(model, settings, folder, environ)
+
+    return Rooms(provider_of, output_columns, collisions, grammar_problem, Local(local_params, context, heads))
 
 
 def problems_of(

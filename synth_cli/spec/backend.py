@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
 from synth_cli.spec.numbers import Number, Whole
 
+Dtype: TypeAlias = Literal["auto", "half", "float16", "bfloat16", "float", "float32"]
 EngineName: TypeAlias = Literal["online", "batch", "vllm"]
 ALL: tuple[EngineName, ...] = ("online", "batch", "vllm")
 REMOTE: tuple[EngineName, ...] = ("online", "batch")
@@ -62,7 +63,7 @@ class BackendParams(BaseModel):
     max_tokens: Whole | None = _param(None, "Another place for the generation parameter.", ("vllm",), ge=1)
     min_tokens: Whole | None = _param(None, "Another place for the generation parameter.", ("vllm",), ge=0)
     gpu_memory_utilization: Number = _param(0.9, "Share of the GPU's memory.", ("vllm",), gt=0, le=1)
-    dtype: StrictStr | None = _param(None, "Of the weights.", ("vllm",))
+    dtype: Dtype | None = _param(None, "Of the weights.", ("vllm",))
     quantization: StrictStr | None = _param(None, "Of the weights.", ("vllm",))
     lora_path: StrictStr | None = _param(None, "A LoRA adapter's folder.", ("vllm",))
     chat_template: StrictStr | None = _param(None, "A file or text in place of the model's own.", ("vllm",))

@@ -11,6 +11,7 @@ import pytest
 
 from synth_cli.compile.local import written_as_path
 from synth_cli.compile.plan import plan
+from synth_cli.core.request import Constraint
 from synth_cli.providers.resolve import provider_of
 from synth_cli.run.prepare import problems_of
 from synth_cli.spec.load import load
@@ -200,3 +201,64 @@ prompt: hi
 backend_params: {max_model_length: 8192, engine_args: {hf_overrides: {rope_scaling: {factor: 2}}}}
 """
     assert found(tmp_path, text) == []
+
+
+def test_context_and_parallel_size_among_the_engine_arguments(tmp_path: Path) -> None:
+    """They win over the language's own parameters, and are found where they are written."""
+    model_in(tmp_path / "tiny", config={"max_position_embeddings": 4096, "num_attention_heads": 4})
+    text = """\
+model: ./tiny
+engine: vllm
+prompt: hi
+backend_params:
+  max_model_length: 5000
+  tensor_parallel_size: 3
+  engine_args:
+    max_model_len: 9000
+    tensor_parallel_size: 8
+"""
+    divides = "does not divide this model's 4 attention heads; write one of 1, 2, 4"
+    assert found(tmp_path, text) == [
+        "8:20: max_model_len is 9,000, and this model takes 4,096 tokens; write 4096, or leave it out",
+        f"9:27: tensor_parallel_size is 8, which {divides}",
+    ]
+    own = text.partition("  engine_args")[0]
+    assert found(tmp_path, own) == [
+        "5:21: max_model_length is 5,000, and this model takes 4,096 tokens; write 4096, or leave it out",
+        f"6:25: tensor_parallel_size is 3, which {divides}",
+    ]
+    assert found(tmp_path, own.replace("5000", "4096").replace(": 3", ": 2")) == []
+    assert found(tmp_path, text.replace("9000", "4096").replace(": 8", ": 4")) == []
+
+
+def test_a_dtype_that_vllm_does_not_know(tmp_path: Path) -> None:
+    """With those that it knows."""
+    text = "model: org/model\nengine: vllm\nprompt: hi\nbackend_params: {dtype: flot16}\n"
+    known = "auto, half, float16, bfloat16, float or float32"
+    assert found(tmp_path, text) == [
+        f"4:25: 'backend_params.dtype' must be {known}, not the text 'flot16'; did you mean 'float16'?"
+    ]
+
+
+def test_a_regex_that_vllm_does_not_take(tmp_path: Path) -> None:
+    """Only where the model runs here, and nobody chose another backend than guidance."""
+    text = "model: org/model\nengine: vllm\nprompt: hi\nresponse: {regex: '(?=a)b'}\n"
+    why = "look-around, including look-ahead and look-behind, is not supported"
+    assert found(tmp_path, text) == [f"4:19: vLLM does not take this regular expression: {why}; write it without that"]
+    other = "backend_params: {engine_args: {structured_outputs_config: {backend: outlines}}}\n"
+    assert found(tmp_path, text + other) == []
+    assert found(tmp_path, text.replace("(?=a)b", "ab")) == []
+    assert found(tmp_path, "model: simulator" + text.partition("vllm")[2]) == []
+
+
+def test_a_schema_that_vllm_does_not_take(tmp_path: Path) -> None:
+    """One that only has to be widened is none, and the request is still that of the schema as it is written."""
+    text = "model: org/model\nengine: vllm\nprompt: hi\nresponse: {schema: SCHEMA}\n"
+    nothing = "{type: object, properties: {a: {type: integer, minimum: 3, maximum: 2}}, required: [a]}"
+    why = "Unsatisfiable schema: required property 'a' is unsatisfiable"
+    assert found(tmp_path, text.replace("SCHEMA", nothing)) == [f"4:12: vLLM does not take this schema: {why}"]
+    distinct = text.replace("SCHEMA", "{type: object, properties: {a: {type: array, uniqueItems: true}}}")
+    assert found(tmp_path, distinct) == []
+    made = plan(load(write(tmp_path, distinct), environ={}), provider_of)
+    schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    assert made.steps[0].voices[0].terms.constraint == Constraint("schema", schema)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from synth_cli.core.checkpoint import context_of, dtype_of
+from synth_cli.core.checkpoint import context_of, dtype_of, heads_of
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,17 @@ def test_the_longest_context(config: dict[str, Any], context: int | None) -> Non
 def test_the_type_of_the_weights(config: dict[str, Any], dtype: str | None) -> None:
     """Under its old name and its new one."""
     assert dtype_of(config) == dtype
+
+
+@pytest.mark.parametrize(
+    ("config", "heads"),
+    [
+        ({}, None),
+        ({"num_attention_heads": 12}, 12),
+        ({"text_config": {"num_attention_heads": 12}, "num_attention_heads": 3}, 12),
+        ({"num_attention_heads": [12, 8]}, None),
+    ],
+)
+def test_the_heads_of_its_attention(config: dict[str, Any], heads: int | None) -> None:
+    """Those of its language model."""
+    assert heads_of(config) == heads

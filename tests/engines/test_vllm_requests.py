@@ -78,6 +78,10 @@ def test_arguments_of_the_template_are_merged() -> None:
     ("constraint", "fields"),
     [
         (Constraint("schema", {"type": "object"}), {"json": '{"type":"object"}'}),
+        (
+            Constraint("schema", {"type": "array", "uniqueItems": True}),
+            {"json": '{"type":"array","uniqueItems":true,"x-guidance":{"lenient":true}}'},
+        ),
         (Constraint("choice", ("a", "b")), {"choice": ["a", "b"]}),
         (Constraint("regex", "a+"), {"regex": "a+"}),
         (Constraint("grammar", 'root ::= "a"'), {"grammar": 'root ::= "a"'}),

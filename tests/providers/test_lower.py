@@ -168,11 +168,23 @@ def test_lowering_never_forbids_a_full_answer(fields: dict[str, Any]) -> None:
 SCHEMA = Constraint("schema", PERSON, name="a person!")
 CHOICE = Constraint("choice", ["a", "b", "a"])
 REGEX = Constraint("regex", "[0-9]+")
+LENIENT = {"x-guidance": {"lenient": True}}
+GUIDED = {**PERSON, **LENIENT, "properties": {**PERSON["properties"], "site": {"type": "string", "format": "uri"}}}
+"""Without the pattern that looks ahead."""
 JSON_PROMPT = "Answer with one JSON value that is valid against this JSON Schema"
 
 
 def _format(schema: Any, **more: Any) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "a_person_", **more, "schema": schema}}}
+
+
+def test_a_vllm_server_is_told_to_pass_over_what_guidance_does_not_know() -> None:
+    """In a chat and in a raw completion; backends that know the keyword still find it."""
+    distinct = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    constraint, sent = Constraint("schema", distinct, "a person!"), distinct | LENIENT
+    assert lower(constraint, "vllm") == Lowered(_format(sent))
+    assert lower(constraint, "vllm", completion=True) == Lowered({"structured_outputs": {"json": sent}})
+    assert constraint.value == distinct
 
 
 @pytest.mark.parametrize(
@@ -181,7 +193,7 @@ def _format(schema: Any, **more: Any) -> dict[str, Any]:
         (None, "strict", Lowered()),
         (SCHEMA, "strict", Lowered(_format(STRICT_PERSON, strict=True))),
         (SCHEMA, "schema", Lowered(_format(PERSON))),
-        (SCHEMA, "vllm", Lowered(_format(PERSON))),
+        (SCHEMA, "vllm", Lowered(_format(GUIDED))),
         (CHOICE, "vllm", Lowered({"structured_outputs": {"choice": ["a", "b", "a"]}})),
         (REGEX, "vllm", Lowered({"structured_outputs": {"regex": "[0-9]+"}})),
         (REGEX, "strict", Lowered()),
@@ -232,7 +244,7 @@ def test_a_tool_call_carries_the_schema_unless_there_are_tools() -> None:
 
 def test_a_raw_completion_is_constrained_by_vllm_only() -> None:
     """The prompt is sent byte for byte: no instruction is put into it."""
-    assert lower(SCHEMA, "vllm", completion=True) == Lowered({"structured_outputs": {"json": PERSON}})
+    assert lower(SCHEMA, "vllm", completion=True) == Lowered({"structured_outputs": {"json": GUIDED}})
     assert lower(SCHEMA, "json", completion=True) == Lowered()
     assert lower(CHOICE, "strict", completion=True) == Lowered()
 

@@ -115,6 +115,8 @@ def test_constraints_hold(tiny_asked: Asking) -> None:
     schema["additionalProperties"] = False
     room = {"max_tokens": 64}
     assert orjson.loads(tiny_asked.reply(room, constraint=Constraint("schema", schema)).text or "").keys() == {"yes"}
+    distinct = {"type": "array", "items": {"type": "boolean"}, "maxItems": 2, "uniqueItems": True}
+    assert len(orjson.loads(tiny_asked.reply(room, constraint=Constraint("schema", distinct)).text or "")) <= 2
     assert tiny_asked.reply(room, constraint=Constraint("choice", ["left", "right"])).text in ("left", "right")
     assert re.fullmatch("[a-c]{3}x", tiny_asked.reply(room, constraint=Constraint("regex", "[a-c]{3}x")).text or "")
     assert tiny_asked.reply(room, constraint=Constraint("grammar", 'root ::= "up" | "down"')).text in ("up", "down")
