@@ -30,9 +30,11 @@ def preview(
     """
     from synth_cli.run.options import RunOptions
     from synth_cli.run.preview import as_json, as_text, look
+    from synth_cli.run.show import display
 
     options = RunOptions(sets=tuple(sets or ()), profile=profile, simulate=simulate, state_dir=state_dir)
-    looks = look(spec, options, rows=rows, only=row, ask=run, environ=os.environ)
+    shown = display(options, quiet=json)
+    looks = look(spec, options, rows=rows, only=row, ask=run, environ=os.environ, display=shown)
     if json:
         sys.stdout.buffer.write(as_json(looks) + b"\n")
     else:

@@ -135,7 +135,8 @@ class Settling(Protocol):
 
     def answered(self, replied: Replied, reply: Reply, value: Any) -> None: ...
 
-    def failed(self, cause: Fault | Invalid) -> None: ...
+    def failed(self, cause: Fault | Invalid) -> bool:
+        """Whether the row's sample has failed with it: another model may be asked in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +374,8 @@ class Progress:
     total: int | None = None
     answered: int = 0
     failed: int = 0
+    unsent: int = 0
+    """Failed too, and not asked by this run: failed before it, or rows whose request could not be made."""
     reused: int = 0
     in_flight: int = 0
     retries: int = 0

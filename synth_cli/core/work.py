@@ -278,11 +278,9 @@ class StepWork:
         heappush(self._later, (due, next(self._order), following))
 
     def _fail(self, task: Task, cause: Fault | Invalid) -> None:
-        self.tally.failed += 1
         self.tally.causes[str(cause)] += 1
-        if task.settling is not None:
-            task.settling.failed(cause)
-        elif (task.rules or self._rules).stop_on_failure:
+        self.tally.failed += task.settling is None or task.settling.failed(cause)
+        if task.settling is None and (task.rules or self._rules).stop_on_failure:
             self._shift.end(Ending("on_failure", stopped_by(task.context.row, cause)))
 
 

@@ -131,7 +131,7 @@ class Crew:
             (seat,) = self.seats
             if seat.hired is not None or seat.given_up:
                 return ""
-            doing = "starting the engine" if seat.starts <= 1 else f"restarting the engine{_times(seat.starts - 1)}"
+            doing = "starting the engine" if seat.trouble is None else f"restarting the engine{_times(seat.starts - 1)}"
             return f"{doing}: {seat.said}" if seat.said else doing
         missing = [seat for seat in self.seats if seat.hired is None]
         if not missing:
@@ -214,7 +214,7 @@ def _room(seat: Seat) -> int:
 
 
 def _times(number: int) -> str:
-    if number == 1:
+    if number <= 1:
         return ""
     ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f" ({number}{ending} time)"

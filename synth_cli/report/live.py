@@ -111,7 +111,7 @@ def by_step(progress: Progress) -> str:
 
 
 def done(progress: Progress) -> int:
-    return progress.answered + progress.failed + progress.reused
+    return progress.answered + progress.failed + progress.unsent + progress.reused
 
 
 def extent(progress: Progress) -> str:
@@ -138,8 +138,8 @@ def traffic(progress: Progress, pace: Pace, unit: str) -> list[str]:
     parts.append(f"{number(progress.in_flight)} in flight")
     if progress.reused:
         parts.append(f"{number(progress.reused)} reused")
-    if progress.failed:
-        parts.append(f"{number(progress.failed)} failed")
+    if progress.failed or progress.unsent:
+        parts.append(f"{number(progress.failed + progress.unsent)} failed")
     if progress.retries:
         parts.append(counted(progress.retries, "retry", "retries"))
     if progress.rate_limited:

@@ -87,8 +87,10 @@ class Asking:
         self._passed = Passed()
         self._before = 0
         """Answers of this run when the latest pass began."""
+        self._failed_before = 0
+        """Failures of this run then."""
         self._before_by_step: Counter[str] = Counter()
-        """The same for each step."""
+        """Its answers then, for each step."""
         self._live_now = True
         self._stopped = asyncio.Event()
         self._shift: Shift | None = None
@@ -103,15 +105,14 @@ class Asking:
             ending = Ending("stopped")
         tally = self._tally()
         limits = next((lane.engine.limits for lane in self._lanes if lane.engine is not None), None)
-        passed = self._passed
         return Asked(
             ending,
             tally,
             self._desk.halt.signum,
             limits,
-            rows=passed.rows,
+            rows=self._passed.rows,
             reused=self._reused(),
-            failed=passed.failed + passed.refused,
+            failed=self._unsent(),
         )
 
     def _stop(self) -> None:
@@ -230,7 +231,8 @@ class Asking:
     def _flow(self, shift: Shift, *, live: bool) -> Flow:
         flow = Flow(self._desk.wired.chain, shift, live=live)
         self._passed, self._live_now, self._before = flow.passed, live, self._answered()
-        self._before_by_step = self._tally().steps
+        tally = self._tally()
+        self._before_by_step, self._failed_before = tally.steps, tally.failed
         return flow
 
     def _tally(self) -> Tally:
@@ -253,15 +255,21 @@ class Asking:
         before = self._before if self._live_now else self._answered()
         return max(0, self._passed.answered - before)
 
+    def _unsent(self) -> int:
+        """Requests that had failed before this run, and rows that could not be asked."""
+        before = self._failed_before if self._live_now else self._tally().failed
+        return max(0, self._passed.failed - before) + self._passed.refused
+
     def _progress(self) -> Progress:
         wired, passed = self._desk.wired, self._passed
         tally = self._tally()
-        known = passed.requests if passed.complete and wired.simple else wired.total
+        known = passed.requests + passed.refused if passed.complete and wired.simple else wired.total
         notes = [note for note in (*(lane.note for lane in self._lanes), self._offices.note) if note]
         return Progress(
             total=known,
             answered=tally.answered,
-            failed=tally.failed + passed.failed + passed.refused,
+            failed=tally.failed,
+            unsent=self._unsent(),
             reused=self._reused(),
             in_flight=sum(lane.in_flight for lane in self._lanes) + self._offices.in_flight,
             retries=tally.retries,

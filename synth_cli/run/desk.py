@@ -117,7 +117,7 @@ def line(progress: Progress) -> str:
     note = f"; {by_step(progress)}" if progress.steps else ""
     note += f"; {progress.note}" if progress.note else ""
     return (
-        f"{progress.answered} answered, {progress.reused} reused, {progress.failed} failed{total}; "
+        f"{progress.answered} answered, {progress.reused} reused, {progress.failed + progress.unsent} failed{total}; "
         f"{progress.retries} retries, {progress.rate_limited} rate limited, {progress.in_flight} in flight; "
         f"tokens {progress.input_tokens} in, {progress.output_tokens} out; cost {cost}{note}"
     )

@@ -244,8 +244,8 @@ class Flow:
         queue.add(self._order[stage.name], task)
         return True
 
-    def settled(self, sample: _Sample, sampled: Sampled, *, value: Any) -> None:
-        """A request came to its end: the sample goes on, or the row."""
+    def settled(self, sample: _Sample, sampled: Sampled, *, value: Any) -> bool:
+        """A request came to its end: the sample goes on, or the row. Whether the sample has failed."""
         self._tracked -= 1
         run, one = sample.run, sample.open
         stage, row = run.stage, run.row
@@ -263,7 +263,7 @@ class Flow:
                     if not further.pending:
                         self._ask(stage, further, _Sample(self, run, sample.place, further), row, sample.place)
                     self._wake()
-                    return
+                    return False
                 sampled = further
             elif sampled.cause is None:
                 sampled = Sampled(
@@ -281,6 +281,7 @@ class Flow:
         if len(done) == len(run.samples):
             self._on(stage.name, children(row, self._made(stage, row, done)))
         self._wake()
+        return sampled.cause is not None
 
     def _on(self, name: str, rows: Sequence[Row]) -> None:
         """Rows of a step go to those that take them."""
@@ -360,9 +361,9 @@ class _Sample:
         done = Sampled(self.open.request.id, self.place, value, reply, replied, messages=messages)
         self.flow.settled(self, done, value=value)
 
-    def failed(self, cause: Fault | Invalid) -> None:
+    def failed(self, cause: Fault | Invalid) -> bool:
         done = Sampled(self.open.request.id, self.place, cause=cause, messages=written(self.open.draft))
-        self.flow.settled(self, done, value=None)
+        return self.flow.settled(self, done, value=None)
 
 
 def voices_of(chain: Chain) -> Mapping[tuple[str, int], ModelStage]:

@@ -21,15 +21,19 @@ from synth_cli.providers.http import AiohttpTransport
 from synth_cli.run.desk import Desk, simulator, surroundings
 from synth_cli.run.flow import Flow, voices_of
 from synth_cli.run.wire import endpoint, simulated
-from synth_cli.spec.backend import BackendParams
+from synth_cli.spec.backend import BackendParams, engines_of
 
 CEILING = 1024
 """Most requests in flight, however well they are answered."""
 SPARE_FILES = 64
 PATIENCE: Final = 0.25
 """Seconds between looks at a lane that has nothing to do while others have."""
-BESIDES = frozenset({"max_retries", "require_all_responses", "in_mtok_cost", "out_mtok_cost", "invalid_finish_reasons"})
-"""Settings that say nothing about how an engine works: models that differ in them alone share it."""
+BESIDES = frozenset(
+    {"max_retries", "require_all_responses", "in_mtok_cost", "out_mtok_cost", "invalid_finish_reasons"}
+    | {"max_tokens", "min_tokens"}
+)
+"""Settings that say nothing about how an engine works: models that differ in them alone share it, as they do where
+they differ in what belongs to other engines."""
 
 
 class Asking(Protocol):
@@ -182,8 +186,10 @@ class Engines:
 
     def _same(self, voice: Voice) -> str:
         """Models with the same share an engine, with its limits and its memory."""
-        settings = voice.settings.model_dump_json(exclude=set(BESIDES))
-        return repr((self.engine_of(voice), voice.terms.backend, voice.terms.model, voice.terms.endpoint, settings))
+        engine = self.engine_of(voice)
+        others = {name for name in BackendParams.model_fields if engine not in engines_of(name)}
+        settings = voice.settings.model_dump_json(exclude={*BESIDES, *others})
+        return repr((engine, voice.terms.backend, voice.terms.model, voice.terms.endpoint, settings))
 
     async def opened(self, lane: Lane, leave: AsyncExitStack) -> Asking:
         voice = lane.voice
@@ -196,7 +202,9 @@ class Engines:
         running = self.desk.running
 
         def say(words: str) -> None:
-            lane.say = f"starting the engine: {words}"
+            # once it is up, the engine itself knows what is going on, and how often it was started again
+            if lane.engine is None:
+                lane.say = f"starting the engine: {words}"
             running.journal.write(words)
 
         lane.say = "starting the engine"

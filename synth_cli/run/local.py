@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from synth_cli.core.checkpoint import context_of, dtype_of, heads_of
 from synth_cli.core.guidance import guided
 from synth_cli.core.machine import Gpu, Machine, Obstacle, Wanted, obstacles
 from synth_cli.core.request import Request
-from synth_cli.engines.vllm.params import asked
+from synth_cli.engines.vllm.params import GREEDY, asked
 from synth_cli.engines.vllm.settings import INSTALL
 from synth_cli.errors import MissingExtra, SetupError
 from synth_cli.run.hardware import machine, model_config
@@ -186,15 +186,19 @@ def _shown(gpu: Gpu) -> str:
     return f"{gpu.name or 'GPU'} ({gpu.memory / (1 << 30):.0f} GiB)" if gpu.memory else gpu.name or "GPU"
 
 
-def call(request: Request, samples: int) -> Mapping[str, Any]:
-    """What vLLM is called with for a row: its prompt, and `SamplingParams` as far as the spec says them.
+def call(requests: Sequence[Request]) -> Mapping[str, Any]:
+    """What vLLM is called with first for a row's requests: the prompt, and `SamplingParams` as far as the spec says
+    them.
 
     Raises ParamError for a parameter of the row's own that vLLM does not take.
     """
+    request = requests[0]
     given = asked(request.terms.params)
     sampling = dict(given.sampling)
     if request.seed is not None:
         sampling["seed"] = request.seed
+    temperature = sampling.get("temperature")
+    samples = 1 if isinstance(temperature, int | float) and temperature < GREEDY else drawn(requests)
     if samples > 1:
         sampling["n"] = samples
     constraint = request.terms.constraint
@@ -208,3 +212,12 @@ def call(request: Request, samples: int) -> Mapping[str, Any]:
     said["sampling_params"] = sampling
     parts = {"chat": given.chat, "tokenization": given.prompt, "call": given.call}
     return said | {name: part for name, part in parts.items() if part}
+
+
+def drawn(requests: Sequence[Request]) -> int:
+    """How many of a row's requests one call answers: the first, and those that differ from it in their seed alone."""
+    first = requests[0]
+    for n, one in enumerate(requests):
+        if one != replace(first, id=one.id, seed=None if first.seed is None else first.seed + n):
+            return n
+    return len(requests)

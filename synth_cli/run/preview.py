@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from synth_cli.compile.inputs import Tally
-from synth_cli.compile.plan import StepPlan, Voice
+from synth_cli.compile.plan import Plan, Voice
 from synth_cli.core.reply import Fault
 from synth_cli.core.request import Request
 from synth_cli.core.row import Finished, Row, Sampled
@@ -25,7 +25,7 @@ from synth_cli.providers.batches import batch_client
 from synth_cli.providers.clients import body
 from synth_cli.providers.http import AiohttpTransport
 from synth_cli.providers.resolve import Endpoint
-from synth_cli.report.live import Quiet
+from synth_cli.report.live import Display
 from synth_cli.run.again import again
 from synth_cli.run.asking import ask
 from synth_cli.run.explain import known, scratch, spools
@@ -61,9 +61,16 @@ class Look:
 
 
 def look(
-    path: Path, options: RunOptions, *, rows: int, only: int | None, ask: bool, environ: Mapping[str, str]
+    path: Path,
+    options: RunOptions,
+    *,
+    rows: int,
+    only: int | None,
+    ask: bool,
+    environ: Mapping[str, str],
+    display: Callable[[Plan], Display],
 ) -> list[Look]:
-    """The first rows, or the one with index `only`."""
+    """The first rows, or the one with index `only`; `display` shows what goes on while they are asked."""
     options = replace(options, only=only) if only is not None else replace(options, limit=rows)
     looks = _looks(path, options, environ)
     if only is not None and not looks:
@@ -72,7 +79,7 @@ def look(
         )
     if not ask:
         return looks
-    made = _answers(path, options, environ)
+    made = _answers(path, options, environ, display)
     if len({one.step for one in looks}) > 1 or any(one.step for one in looks):
         # what was not known before may be now
         looks = _looks(path, options, environ)
@@ -88,7 +95,7 @@ def look(
 def _looks(path: Path, options: RunOptions, environ: Mapping[str, str]) -> list[Look]:
     plan = prepare(path, options, environ)
     shown = {
-        (step.name, place): _shown(step, voice, options, environ)
+        (step.name, place): _shown(voice, options, environ)
         for step in plan.steps
         for place, voice in enumerate(step.voices)
     }
@@ -132,11 +139,10 @@ class Showing:
         key = (seen.row.index, stage.name)
         if key not in self.looks:
             step = stage.name if len(self._chain.stages) > 1 else ""
-            request = seen.requests[0] if seen.requests else None
             shown = self._shown[stage.name, stage.plan.members[0]]
             if isinstance(seen.samples[0], Open):
                 shown = self._shown[stage.name, seen.samples[0].draft.voice]
-            self.looks[key] = _look(seen.row, seen.refused, request, shown, step)
+            self.looks[key] = _look(seen.row, seen.refused, seen.requests, shown, step)
         if seen.open:
             return None
         samples = [one for one in seen.samples if isinstance(one, Sampled)]
@@ -154,16 +160,17 @@ class Gathering(Passing):
         self.failures[row.index] += [str(cause) for _, cause in finished.failures]
 
 
-Shown = Callable[[Request], tuple[str, str, Mapping[str, Any]]]
-"""How a request goes out, its address where it is posted by us, and as what."""
+Shown = Callable[[Sequence[Request]], tuple[str, str, Mapping[str, Any]]]
+"""How the first of a row's requests goes out, its address where it is posted by us, and as what."""
 
 
 def _body_of(place: Endpoint) -> Shown:
     if place.host.litellm:
         # it is LiteLLM that makes the provider's body of this, and knows its address
-        return lambda request: ("LiteLLM's arguments:", "", body(place, request))
+        return lambda requests: ("LiteLLM's arguments:", "", body(place, requests[0]))
 
-    def posted(request: Request) -> tuple[str, str, Mapping[str, Any]]:
+    def posted(requests: Sequence[Request]) -> tuple[str, str, Mapping[str, Any]]:
+        request = requests[0]
         url = place.url(completion=request.terms.completion)
         return f"POST {url}", url, body(place, request)
 
@@ -173,12 +180,12 @@ def _body_of(place: Endpoint) -> Shown:
 def _line_of(place: Endpoint) -> Shown:
     """A request of a batch is a line of a file."""
     client = batch_client(place, AiohttpTransport())
-    return lambda request: ("as a line of a batch:", "", orjson.loads(client.line(request)))
+    return lambda requests: ("as a line of a batch:", "", orjson.loads(client.line(requests[0])))
 
 
-def _shown(step: StepPlan, voice: Voice, options: RunOptions, environ: Mapping[str, str]) -> Shown:
+def _shown(voice: Voice, options: RunOptions, environ: Mapping[str, str]) -> Shown:
     if voice.engine == "vllm" and not simulated(voice, options):
-        return lambda request: ("vLLM is called with:", "", call(request, step.samples))
+        return lambda requests: ("vLLM is called with:", "", call(requests))
     url = "http://127.0.0.1/v1" if simulated(voice, options) else None
     try:
         place = endpoint(voice, environ, url)
@@ -189,24 +196,25 @@ def _shown(step: StepPlan, voice: Voice, options: RunOptions, environ: Mapping[s
     return _line_of(place) if voice.engine == "batch" else _body_of(place)
 
 
-def _look(row: Row, fault: Fault | None, request: Request | None, shown: Shown, step: str) -> Look:
-    if request is None:
+def _look(row: Row, fault: Fault | None, requests: Sequence[Request], shown: Shown, step: str) -> Look:
+    if not requests:
         return Look(row, step, fault="no request" if fault is None else str(fault))
     try:
-        way, url, sent = shown(request)
+        way, url, sent = shown(requests)
     except ParamError as error:
         return Look(row, step, fault=str(error))
+    request = requests[0]
     return Look(row, step, request.id.hex(), way, url, request.messages, request.prompt, sent)
 
 
 def _answers(
-    path: Path, options: RunOptions, environ: Mapping[str, str]
+    path: Path, options: RunOptions, environ: Mapping[str, str], display: Callable[[Plan], Display]
 ) -> dict[int, tuple[Sequence[Mapping[str, Any]], str]]:
     """Asks for these rows. The answers go into the ledger, so that a run does not pay for them again."""
     error: SynthError | None = None
     with opened(path, options, environ) as running, wire(running) as wired:
         try:
-            asked = ask(wired, running, Quiet(), environ, chance=random.random)
+            asked = ask(wired, running, display(running.plan), environ, chance=random.random)
             error = ended_by(asked, again(running.plan, options))
         except SynthError as raised:
             error = raised

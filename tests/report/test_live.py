@@ -115,6 +115,18 @@ def test_plain_line_of_a_simulated_run() -> None:
     ]
 
 
+def test_what_was_not_sent_gives_no_pace() -> None:
+    """Failures that this run has not asked for are part of what is done, and say nothing about how fast it goes."""
+    looks = [(0.0, Progress(total=10)), (40.0, Progress(total=10, unsent=4, note="starting the engine"))]
+    line = "4/10 rows (40%), 0 in flight, 4 failed, 0 tokens in, 0 out, $0, 40s so far, starting the engine"
+    assert plain(looks) == [f"recipes: {line}"]
+    assert [row.split("  ")[0] for row in screen(looks)][1:] == [
+        "0 in flight · 4 failed",
+        "0 tokens in, 0 out · $0 · 40s so far",
+        "starting the engine",
+    ]
+
+
 def test_bar() -> None:
     """On a terminal three lines, and one for what the run is waiting for."""
     assert screen([(0.0, Progress(reused=100)), (40.0, MIDWAY)]) == [

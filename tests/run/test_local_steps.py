@@ -199,6 +199,24 @@ def test_preview_shows_the_call(tmp_path: Path) -> None:
     assert "vLLM is called with:\n" in synth("preview", path).stdout
 
 
+@pytest.mark.parametrize(
+    ("keys", "drawn"),
+    [
+        ({}, 5),
+        ({"model": ["org/tiny", {"name": "simulator", "engine": "online"}]}, 2),
+        ({"generation_params": {"temperature": 0, "seed": 7}}, None),
+        ({"prompt": "{{ sample }}"}, None),
+    ],
+)
+def test_preview_shows_how_many_samples_are_drawn_at_once(
+    tmp_path: Path, keys: dict[str, Any], drawn: int | None
+) -> None:
+    """The model's own share of them; those that leave nothing to chance or differ in their prompts come one by one."""
+    path = write(tmp_path, **({"samples": 5, "generation_params": {"seed": 7}, "input": {"count": 1}} | keys))
+    [shown] = json.loads(synth("preview", path, "--json").stdout)
+    assert shown["body"]["sampling_params"].get("n") == drawn
+
+
 def test_preview_of_a_raw_prompt(tmp_path: Path) -> None:
     """The text itself."""
     path = write(tmp_path, input={"count": 1}, prompt_format="chatml")

@@ -46,6 +46,8 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 """Other spellings that mean just this."""
 SPECIAL = frozenset({"top_logprobs", "extra_body"})
 
+GREEDY = 1e-5
+"""A lower temperature leaves nothing to chance: vLLM refuses to be asked for several such samples at once."""
 KINDS: Mapping[str, type] = MappingProxyType(
     {
         **dict.fromkeys(("add_generation_prompt", "continue_final_message", "add_special_tokens"), bool),

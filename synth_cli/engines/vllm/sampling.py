@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from synth_cli.core.request import Constraint
 from synth_cli.engines.vllm import constraints
-from synth_cli.engines.vllm.params import ParamError
+from synth_cli.engines.vllm.params import GREEDY, ParamError
 
 NEVER = 2**31 - 1
 """More tokens than any answer has."""
@@ -43,7 +43,7 @@ class Sampling:
     @property
     def greedy(self) -> bool:
         """Whether all samples would be the same: vLLM refuses to be asked for several at once."""
-        return bool(self._params.temperature < 1e-5)
+        return bool(self._params.temperature < GREEDY)
 
     @property
     def logprobs(self) -> int | None:
