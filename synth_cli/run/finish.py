@@ -16,6 +16,7 @@ from synth_cli.outputs.formats import Formatter
 from synth_cli.outputs.turns import Dropped
 from synth_cli.report.causes import Causes, Drops
 from synth_cli.run.failures import Failures
+from synth_cli.run.marks import Marking
 from synth_cli.run.passage import Chain, children
 from synth_cli.run.running import Running
 from synth_cli.run.stage import EachStage, ModelStage, Open, Seen, WholeStage, gone_through
@@ -122,12 +123,20 @@ class Writing:
     asking = False
 
     def __init__(
-        self, failures: IO[bytes], ledger: SqliteLedger, started: float, *, ended: bool = False, tried: bool = False
+        self,
+        failures: IO[bytes],
+        ledger: SqliteLedger,
+        started: float,
+        *,
+        ended: bool = False,
+        tried: bool = False,
+        marking: Marking | None = None,
     ) -> None:
         self._failures = Failures(failures, ledger)
         self._started = started
         self._ended = ended
         self._tried = tried
+        self._marking = marking
         self._failed, self._asked = Marks(), Marks()
         self._kept = Marks()
         self._nulls: set[bytes] = set()
@@ -136,6 +145,8 @@ class Writing:
 
     def read(self, rows: Sequence[Row]) -> None:
         self.counts.rows_in += len(rows)
+        if self._marking is not None:
+            self._marking.read(rows)
 
     def gap(self, stage: WholeStage, rows: int) -> bool:
         """What is answered is gone on with, if this is the end of it."""
@@ -182,18 +193,15 @@ class Writing:
         step.filtered += left_out
         self.counts.filtered += left_out
 
-    def formatted(
-        self, rows: Sequence[Row], formatter: Formatter, most: int | None = None
-    ) -> list[tuple[int, Mapping[str, Any]]]:
-        """Rows that came out of the last step, each with its index, in the shape that is written; at most so many in
-        all."""
-        made: list[tuple[int, Mapping[str, Any]]] = []
+    def formatted(self, rows: Sequence[Row], formatter: Formatter, most: int | None = None) -> list[Mapping[str, Any]]:
+        """Rows that came out of the last step, in the shape that is written; at most so many in all."""
+        made: list[Mapping[str, Any]] = []
         for row in rows:
             shaped = formatter.shape(row.values)
             if isinstance(shaped, Dropped):
                 self.counts.drops.add(shaped.reason, row.index)
             else:
-                made.append((row.index, shaped))
+                made.append(shaped if self._marking is None else self._marking.marked(row.index, shaped))
                 self.counts.good += row.id not in self._nulls
         if self.counts.good:
             self._nulls.clear()
@@ -278,13 +286,11 @@ def write(chain: Chain, running: Running, sinks: Sequence[Sink], formatter: Form
     """Writes the candidates' rows, in their format, and failed.jsonl; memory stays flat."""
     failed, options, target = running.folder.failed_path, running.options, running.plan.target
     with failed.open("wb") as failures:
-        visitor = Writing(failures, running.ledger, running.started)
+        marking = None if options.shard is None else Marking(options.shard, running)
+        visitor = Writing(failures, running.ledger, running.started, marking=marking)
         for chunk in chain.again(visitor).rows():
             wanted = [row for row in chunk if options.part is None or row.index in options.part]
-            made = visitor.formatted(wanted, formatter, None if target is None else target.rows)
-            rows: list[Mapping[str, Any]] = []
-            for index, values in made:
-                rows += [values] if options.shard is None else options.shard.marked(index, [values])
+            rows = visitor.formatted(wanted, formatter, None if target is None else target.rows)
             if rows:
                 for sink in sinks:
                     sink.write(rows)

@@ -1,8 +1,9 @@
 """`synth merge`: the outputs of all shards of a job become the output that a run of the whole would have written.
 
-Each row's mark says which input row it came from, so the parts can be of any format and any name; one row of each is
-in memory at a time. What is missing, doubled or of another split is found before anything is written, as far as the
-first rows and the names of empty files tell, and otherwise before the output appears.
+Each row's mark says which input row it came from, so the parts can be of any format (CSV only where it is to be CSV
+again) and any name; one row of each is in memory at a time. What is missing, doubled, of another split or another run
+is found before anything is written, as far as the first rows and the names of empty files tell, and otherwise before
+the output appears.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from synth_cli.errors import SetupError, UsageError
 from synth_cli.outputs.places import check, local_path, put
 from synth_cli.outputs.sinks import sink, suffix_of
 from synth_cli.report.words import counted
-from synth_cli.run.sharding import MARK, Shard, mark_of
+from synth_cli.run.marks import Mark, mark_of
+from synth_cli.run.sharding import MARK, Shard
 from synth_cli.spec.addresses import is_url
 from synth_cli.spec.model import SUFFIXES, Input
 
@@ -42,11 +44,12 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file. `shard` is None for an empty one whose name does not tell either."""
+    """One file. An empty one has no `first` mark; `shard` is None if its name does not tell either."""
 
     path: str
     shard: Shard | None
     rows: Iterator[Mapping[str, Any]]
+    first: Mark | None = None
 
 
 def merge(out: str, paths: Sequence[str]) -> Merged:
@@ -56,6 +59,7 @@ def merge(out: str, paths: Sequence[str]) -> Merged:
     """
     here = Path.cwd()
     _distinct(out, paths, here)
+    _typed(out, paths)
     check(out, here)
     _all_open(len(paths))
     parts = [_part(path, here) for path in paths]
@@ -98,6 +102,15 @@ def _distinct(out: str, paths: Sequence[str], here: Path) -> None:
         seen.add(at)
 
 
+def _typed(out: str, paths: Sequence[str]) -> None:
+    for path in paths if suffix_of(out) != ".csv" else ():
+        if suffix_of(path) == ".csv":
+            raise UsageError(
+                f"{path}: CSV has no types, so numbers and lists would be texts in {out}",
+                hint="merge it into a .csv, or give output.path a .jsonl or .parquet and run the shards again",
+            )
+
+
 def _part(path: str, here: Path) -> Part:
     at = local_path(path, here)
     if at is not None and not at.is_file():
@@ -111,7 +124,7 @@ def _part(path: str, here: Path) -> Part:
     found = mark_of(first.get(MARK))
     if found is None:
         raise UsageError(f"{path}: row 1 has no mark of a shard in the column {MARK}", hint=NO_MARK)
-    return Part(path, found[0], chain([first], rows))
+    return Part(path, found.shard, chain([first], rows), found)
 
 
 def _source(path: str) -> Input:
@@ -119,7 +132,14 @@ def _source(path: str) -> Input:
 
 
 def _whole(parts: Sequence[Part]) -> int:
-    """How many shards there are: all of one split, each once."""
+    """How many shards there are: all of one run and one split, each once."""
+    begun = [(part.path, part.first.whole) for part in parts if part.first is not None]
+    for path, whole in begun:
+        if whole != begun[0][1]:
+            raise UsageError(
+                f"{begun[0][0]} is part of the run '{begun[0][1]}' and {path} of '{whole}'",
+                hint="run all shards of one job alike, with the same --limit or none",
+            )
     known: dict[Shard, str] = {}
     for part in parts:
         if part.shard is None:
@@ -149,23 +169,23 @@ def _run_first(shard: Shard | None) -> str:
     return NO_MARK if shard is None else f"run it first: synth run SPEC --shard {shard}"
 
 
-def _numbered(part: Part) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows with the index of the input row that each came from, without their marks."""
-    before = -1
+def _numbered(part: Part) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
+    """The rows without their marks, each with what sorts it."""
+    before = ("", -1)
     for number, marked in enumerate(part.rows, 1):
         row = dict(marked)
         found = mark_of(row.pop(MARK, None))
-        if found is None or found[0] != part.shard:
-            what = "no mark of a shard" if found is None else f"the mark of shard {found[0]}, not {part.shard}"
+        if found is None or part.first is None or (found.shard, found.whole) != (part.shard, part.first.whole):
+            what = "no mark of a shard" if found is None else f"the mark of shard {found.shard} of '{found.whole}'"
             raise UsageError(f"{part.path}: row {number} has {what} in the column {MARK}", hint=NO_MARK)
-        index = found[1]
-        if index < before or index not in found[0]:
+        order = (found.place, found.index)
+        if order < before or found.index not in found.shard:
             raise UsageError(
-                f"{part.path}: row {number} comes from input row {index}, out of its order",
+                f"{part.path}: row {number} comes from input row {found.index}, out of its order",
                 hint="give the file as the run wrote it",
             )
-        before = index
-        yield index, row
+        before = order
+        yield order, row
 
 
 def _columns(paths: Iterable[str], here: Path) -> set[str]:

@@ -88,7 +88,7 @@ def below(counts: Counts, acceptance: Acceptance, target: Target | None = None) 
         return BelowFloor(
             f"not accepted: {counts.rows_out:,} rows, and accept asks for {acceptance.min_rows:,}; "
             "the old output stays",
-            hint=hint,
+            hint=hint if counts.failed else "no row failed: give more input, filter less, or lower accept.min_rows",
         )
     if acceptance.max_error_rate is not None and rate > acceptance.max_error_rate:
         return BelowFloor(

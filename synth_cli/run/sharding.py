@@ -2,25 +2,28 @@
 
 Every shard reads and drafts the whole input, so that requests have the identities they have in a run of it all. The
 rows of shard i are those whose index leaves i - 1 when divided by n: more rows move none to another shard. Rows in its
-outputs carry a mark by which `synth merge` puts them back in order.
+outputs carry a mark (`synth_cli.run.marks`) by which `synth merge` puts them back in order.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
+from synth_cli.compile.flow import Columns
+from synth_cli.compile.inputs import known_columns
 from synth_cli.compile.plan import Acceptance, Limits, Plan
 from synth_cli.errors import UsageError
 from synth_cli.outputs.sinks import suffix_of
+from synth_cli.responses.columns import output_columns
+from synth_cli.spec.formats import COLUMNS
 from synth_cli.spec.load import Loaded
 
 MARK = "_shard"
-"""The column of a shard's output that says which shard a row is of and which input row it came from."""
+"""The column of a shard's output that says where each row came from."""
 WHOLE = {"dedup": "compares all rows", "group": "brings rows together", "python": "is given all rows at once"}
-MARKED = re.compile(r"(\d+)/(\d+):(\d+)")
 NAMED = re.compile(r"\.shard-(\d+)-of-(\d+)\.")
 
 
@@ -58,11 +61,6 @@ class Shard:
         stem = target[: len(target) - len(suffix)]
         return f"{stem}.{self.suffix}{target[len(stem) :]}"
 
-    def marked(self, index: int, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Output rows that came from the input row of this index."""
-        mark = f"{self}:{index}"
-        return [{**row, MARK: mark} for row in rows]
-
 
 def parsed(text: str | None) -> Shard | None:
     """`2/4`, as the command line says it. Raises UsageError for anything else."""
@@ -76,12 +74,6 @@ def parsed(text: str | None) -> Shard | None:
     return Shard(int(found[1]), int(found[2]))
 
 
-def mark_of(value: object) -> tuple[Shard, int] | None:
-    """The shard and the index of the input row that a mark says; None for what is no mark."""
-    found = MARKED.fullmatch(value) if isinstance(value, str) else None
-    return None if found is None else (Shard(int(found[1]), int(found[2])), int(found[3]))
-
-
 def sharded(plan: Plan, shard: Shard | None, *, own_cost: bool = False) -> Plan:
     """The plan of one shard: a state and outputs of its own, and its share of the budget and of the rows asked for.
 
@@ -92,6 +84,8 @@ def sharded(plan: Plan, shard: Shard | None, *, own_cost: bool = False) -> Plan:
         return plan
     for why in _one_piece(plan.loaded):
         raise UsageError(f"--shard: {why}", hint="run it whole, or leave that step to another spec over merged output")
+    if MARK in _columns(plan):
+        raise taken()
     limits, accepted = plan.limits, plan.acceptance
     cost = limits.cost if own_cost or limits.cost is None else limits.cost / shard.of
     tokens = None if limits.tokens is None else limits.tokens // shard.of
@@ -101,7 +95,7 @@ def sharded(plan: Plan, shard: Shard | None, *, own_cost: bool = False) -> Plan:
         loaded=_for_files(plan.loaded),
         outputs=tuple(shard.path(target) for target in plan.outputs),
         limits=Limits(cost, tokens, limits.seconds),
-        acceptance=Acceptance(-(-accepted.min_rows // shard.of), accepted.max_error_rate, accepted.floor),
+        acceptance=Acceptance(shard.share(accepted.min_rows), accepted.max_error_rate, accepted.floor),
     )
 
 
@@ -115,6 +109,24 @@ def _one_piece(loaded: Loaded) -> Iterator[str]:
             yield f"the step {step.name} {WHOLE[step.type]}"
         if isinstance(step.from_, list) and len(step.from_) > 1:
             yield f"the step {step.name} joins rows end to end"
+
+
+def _columns(plan: Plan) -> frozenset[str]:
+    """The columns of the output's rows, as far as they are known before there are any; steps stand in one line."""
+    if plan.loaded.spec.output.format in COLUMNS:
+        return frozenset()
+    columns = Columns(known_columns(plan.source, folder=plan.folder))
+    for each in plan.steps:
+        columns = columns.after(each.step, output_columns(each.step, each.schema, columns.every))
+    return columns.every or frozenset()
+
+
+def taken() -> UsageError:
+    """For rows that have a column of the mark's name."""
+    return UsageError(
+        f"--shard: the output has a column {MARK} of its own, where the mark of each row goes",
+        hint="rename it with columns:, or leave it behind with carry:",
+    )
 
 
 def _for_files(loaded: Loaded) -> Loaded:

@@ -1,8 +1,7 @@
-"""A job in parts: what each part asks and writes, and how the parts become the whole again."""
+"""A job in parts: what each part asks, writes and counts."""
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +9,7 @@ import orjson
 import pytest
 from command_line import failures, rows, started, synth, write
 from scripted_server import Asked, Say, serving
-
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".parquet")
-COLUMNS = {"n": "{{ index }}", "text": "{{ response }}"}
-SIMULATED: dict[str, Any] = {
-    "model": "simulator",
-    "input": {"count": 11},
-    "prompt": "Say one thing.",
-    "carry": False,
-    "columns": COLUMNS,
-}
-
-
-def in_shards(path: Path, of: int, *options: object) -> None:
-    for number in range(1, of + 1):
-        called = synth("run", path, "--shard", f"{number}/{of}", *options)
-        assert called.code == 0, called.err
-
-
-def part(folder: Path, number: int, of: int, suffix: str = ".jsonl") -> Path:
-    return folder / f"out/rows.shard-{number}-of-{of}{suffix}"
+from shards import CHAIN, SIMULATED, in_shards, part
 
 
 def test_the_parts_of_equal_requests_are_those_of_the_whole(tmp_path: Path) -> None:
@@ -71,57 +51,10 @@ def test_a_shard_asks_only_its_own_rows(tmp_path: Path) -> None:
         model = {"name": "m", "base_url": server.url, "backend": "openai"}
         called = synth("run", write(tmp_path, {"model": model, **spec}), "--shard", "2/3", "--json")
     assert sorted(asked.user for asked in server.asked) == ["row 1", "row 4", "row 7"]
-    assert rows(part(tmp_path, 2, 3)) == [{"index": n, "response": f"ROW {n}", "_shard": f"2/3:{n}"} for n in (1, 4, 7)]
+    assert rows(part(tmp_path, 2, 3)) == [
+        {"index": n, "response": f"ROW {n}", "_shard": f"2/3:{n} job"} for n in (1, 4, 7)
+    ]
     assert (called.code, called.json["rows"]["in"], called.json["job"]["name"]) == (0, 3, "job.shard-2-of-3")
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_merged_parts_are_the_whole_output(tmp_path: Path, suffix: str) -> None:
-    """Byte for byte what a run of all writes, also where rows become several, or none."""
-    spec = {
-        **SIMULATED,
-        "prompt": "Say something about {{ index }}.",
-        "response": {"schema": {"parts": ["str"]}},
-        "each": "response.parts[:index % 4]",
-        "columns": {"n": "{{ index }}", "part": "{{ item }}"},
-        "keep_if": "index != 5",
-    }
-    assert synth("run", write(tmp_path, {**spec, "output": {"path": f"whole{suffix}"}}, "whole.yaml")).code == 0
-    in_shards(write(tmp_path, {**spec, "output": {"path": f"out/rows{suffix}"}}, "parts.yaml"), 4)
-    called = synth("merge", tmp_path / f"merged{suffix}", *(part(tmp_path, n, 4, suffix) for n in (3, 1, 4, 2)))
-    assert called.code == 0, called.err
-    assert (tmp_path / f"merged{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
-
-
-def test_parts_of_any_formats_become_any_other(tmp_path: Path) -> None:
-    """Each part may be of a format of its own."""
-    spec = {**SIMULATED, "columns": {"text": "{{ response }}"}}
-    path = write(tmp_path, {**spec, "output": {"path": [f"out/rows{suffix}" for suffix in SUFFIXES]}})
-    in_shards(path, len(SUFFIXES))
-    parts = [part(tmp_path, number, len(SUFFIXES), suffix) for number, suffix in enumerate(SUFFIXES, 1)]
-    assert synth("run", path).code == 0
-    assert synth("merge", tmp_path / "merged.jsonl", *parts).err == f"{tmp_path}/merged.jsonl: 11 rows of 5 shards\n"
-    assert (tmp_path / "merged.jsonl").read_bytes() == (tmp_path / "out/rows.jsonl").read_bytes()
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_more_shards_than_rows_are_no_trouble(tmp_path: Path, suffix: str) -> None:
-    """A shard without rows writes an empty output, and the merged one is valid: that of a run of all."""
-    spec = {**SIMULATED, "input": {"count": 2}}
-    assert synth("run", write(tmp_path, {**spec, "output": {"path": f"whole{suffix}"}}, "whole.yaml")).code == 0
-    in_shards(write(tmp_path, {**spec, "output": {"path": f"out/rows{suffix}"}}, "parts.yaml"), 4)
-    empty = tmp_path / f"empty{suffix}"
-    part(tmp_path, 4, 4, suffix).rename(empty)
-    parts = [*(part(tmp_path, number, 4, suffix) for number in (1, 2, 3)), empty]
-    assert synth("merge", tmp_path / f"merged{suffix}", *parts).code == 0
-    assert (tmp_path / f"merged{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
-
-
-def test_an_input_without_rows_merges_to_an_empty_output(tmp_path: Path) -> None:
-    """Nothing but empty parts is an output without rows."""
-    in_shards(write(tmp_path, {**SIMULATED, "input": {"count": 0}, "output": {"path": "out/rows.jsonl"}}), 2)
-    assert synth("merge", tmp_path / "merged.jsonl", part(tmp_path, 1, 2), part(tmp_path, 2, 2)).code == 0
-    assert (tmp_path / "merged.jsonl").read_bytes() == b""
 
 
 def test_shards_run_at_once(tmp_path: Path) -> None:
@@ -158,12 +91,21 @@ def test_budget_and_rows_asked_for_are_divided(tmp_path: Path) -> None:
     path = write(tmp_path, {**spec, "generation_params": {"max_tokens": 100}, "output": {"path": "out/rows.jsonl"}})
     limits = synth("plan", path, "--shard", "1/3", "--json").json["limits"]
     assert (limits["max_cost_usd"], limits["max_tokens"]) == (2.0, 20_000)
-    called = synth("run", path, "--shard", "3/3", "--quiet")
-    assert (called.code, called.err.splitlines()[0]) == (
+    in_shards(path, 3)
+
+
+def test_shards_owe_together_what_the_whole_owes(tmp_path: Path) -> None:
+    """Where the whole has just the rows asked for, so has each shard; one that filters a row is told so, not failed."""
+    spec = {**SIMULATED, "input": {"count": 10}, "accept": {"min_rows": 10}, "output": {"path": "out/rows.jsonl"}}
+    in_shards(write(tmp_path, spec), 4)
+    called = synth("run", write(tmp_path, {**spec, "keep_if": "index != 9"}), "--shard", "2/4", "--quiet")
+    assert (called.code, called.err.splitlines()[:2]) == (
         1,
-        "synth: not accepted: 3 rows, and accept asks for 4; the old output stays",
+        [
+            "synth: not accepted: 2 rows, and accept asks for 3; the old output stays",
+            "  no row failed: give more input, filter less, or lower accept.min_rows",
+        ],
     )
-    assert synth("run", path, "--shard", "1/3").code == 0
 
 
 @pytest.mark.parametrize(
@@ -187,56 +129,40 @@ def test_a_message_names_the_shard_in_the_next_command(tmp_path: Path, monkeypat
     assert "synth run job.yaml --shard 2/3 --max-time" in called.err
 
 
-def parts_of(folder: Path, of: int) -> list[Path]:
-    in_shards(write(folder, {**SIMULATED, "output": {"path": "out/rows.jsonl"}}), of)
-    return [part(folder, number, of) for number in range(1, of + 1)]
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input": {"rows": [{"_shard": "mine"}]}},
+        {"columns": {"_shard": "{{ response }}"}},
+        {"response": {"schema": {"_shard": "str"}}},
+        {"steps": [{"name": "a", "prompt": "Hi", "columns": {"_shard": "x"}}, {"name": "b", "prompt": "Ho"}]},
+    ],
+    ids=["input", "columns", "answer", "chain"],
+)
+def test_the_column_of_the_marks_is_not_the_users(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Where the spec tells that there is one, nothing is asked; a run of the whole may have it."""
+    spec = {"model": "simulator", "input": {"count": 2}, **change}
+    path = write(tmp_path, spec if "steps" in spec else {**spec, "prompt": "Hi"})
+    for command in ("plan", "run"):
+        called = synth(command, path, "--shard", "1/2")
+        assert (called.code, called.err.splitlines()[0]) == (
+            2,
+            "synth: --shard: the output has a column _shard of its own, where the mark of each row goes",
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.yaml"]
+    assert synth("run", path).code == 0
 
 
-def refused(*arguments: object) -> str:
-    called = synth("merge", *arguments)
-    assert called.code == 2, called.err
-    return called.err
-
-
-def test_what_is_no_whole_is_refused_and_the_old_output_stays(tmp_path: Path) -> None:
-    """A missing part, one given twice, one of another split, one that is no part: exit 2, by name."""
-    one, two, three = parts_of(tmp_path, 3)
-    copy, plain, out = tmp_path / "copy.jsonl", tmp_path / "plain.jsonl", tmp_path / "merged.jsonl"
-    copy.write_bytes(two.read_bytes())
-    plain.write_text('{"text": "a"}\n')
-    out.write_text("old\n")
-    synth("run", tmp_path / "job.yaml", "--shard", "1/2")
-    other = part(tmp_path, 1, 2)
-    assert refused(out, one, three) == "synth: 1 shard missing: 2/3\n  run it first: synth run SPEC --shard 2/3\n"
-    assert refused(out, one, two, copy, three).startswith(f"synth: {two} and {copy} are both shard 2/3\n")
-    assert refused(out, one, two, two, three).startswith(f"synth: {two}: given twice\n")
-    assert refused(out, one, two, other).startswith(f"synth: {one} is shard 1/3 and {other} is shard 1/2: parts of")
-    assert refused(out, one, two, plain).startswith(
-        f"synth: {plain}: row 1 has no mark of a shard in the column _shard\n"
+def test_a_column_of_the_marks_that_only_a_row_tells_ends_the_run(tmp_path: Path) -> None:
+    """It is not written over; what left behind does not come into the output is no trouble."""
+    (tmp_path / "in.jsonl").write_text(
+        "".join(f'{{"n": {n}, "{"_shard" if n == 150 else "x"}": 1}}\n' for n in range(160))
     )
-    gone = part(tmp_path, 4, 9)
-    assert refused(out, one, gone) == (
-        f"synth: {gone}: there is no such file\n  run it first: synth run SPEC --shard 4/9\n"
-    )
-    assert refused(one, one, two, three).startswith(f"synth: {one}: the output is also a part\n")
-    assert refused(tmp_path / "merged.txt", one, two, three).startswith(f"synth: {tmp_path}/merged.txt: the suffix")
-    assert out.read_text() == "old\n"
-
-
-def test_a_part_that_was_changed_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    """Rows out of order or of another shard, and a line that is no JSON, are named; no half of an output is left."""
-    one, two = parts_of(tmp_path, 2)
-    lines = one.read_bytes().splitlines(keepends=True)
-    wrong = {
-        b"".join([lines[1], lines[0], *lines[2:]]): "row 2 comes from input row 0, out of its order",
-        b"".join([*lines, two.read_bytes()]): "row 7 has the mark of shard 2/2, not 1/2",
-        b"".join([*lines[:2], b'{"text": "x"}\n']): "row 3 has no mark of a shard",
-        b"".join([*lines, b'{"text": ']): ":7:",
-    }
-    for data, said in wrong.items():
-        one.write_bytes(data)
-        assert said in refused(tmp_path / "merged.jsonl", one, two)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".synth", "job.yaml", "out"]
+    spec = {"model": "simulator", "input": {"path": "in.jsonl"}, "prompt": "Hi", "output": {"path": "out/rows.jsonl"}}
+    called = synth("run", write(tmp_path, spec), "--shard", "1/2", "--quiet")
+    assert (called.code, "the output has a column _shard of its own" in called.err) == (2, True)
+    assert not part(tmp_path, 1, 2).exists()
+    assert synth("run", write(tmp_path, {**spec, "carry": ["n"]}), "--shard", "1/2", "--quiet").code == 0
 
 
 def test_a_shard_keeps_its_rows_when_the_input_grows(tmp_path: Path) -> None:
@@ -255,48 +181,6 @@ def test_a_shard_keeps_its_rows_when_the_input_grows(tmp_path: Path) -> None:
     assert synth("merge", tmp_path / "merged.jsonl", part(tmp_path, 1, 2), part(tmp_path, 2, 2)).code == 0
     found = [orjson.loads(line)["word"] for line in (tmp_path / "merged.jsonl").read_bytes().splitlines()]
     assert found == [f"w{n}" for n in range(7)]
-
-
-def test_many_parts_are_read_side_by_side(tmp_path: Path) -> None:
-    """More files than may be open at first, in no order of their names."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(list(Path("/proc/self/fd").iterdir()))
-    parts = [tmp_path / f"{number}.jsonl" for number in range(1, 201)]
-    for number, path in enumerate(parts, 1):
-        marked = [{"n": index, "_shard": f"{number}/200:{index}"} for index in (number - 1, number + 199)]
-        path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in marked))
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 60, limits[1]))
-        called = synth("merge", tmp_path / "out.jsonl", *reversed(parts))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert called.code == 0, called.err
-    assert rows(tmp_path / "out.jsonl") == [{"n": index} for index in range(400)]
-
-
-CHAIN: dict[str, Any] = {
-    "input": {"count": 7},
-    "model": "simulator",
-    "steps": [
-        {
-            "name": "topics",
-            "prompt": "Name topics.",
-            "response": {"schema": {"topics": ["str"]}},
-            "each": "response.topics",
-            "columns": {"topic": "{{ item }}"},
-        },
-        {"name": "stories", "samples": 2, "prompt": "Of {{ topic }}.", "columns": {"story": "{{ response }}"}},
-    ],
-}
-
-
-def test_a_chain_in_parts_is_the_chain(tmp_path: Path) -> None:
-    """Rows of later steps, which have no position in the input of their own, come back in their order."""
-    assert synth("run", write(tmp_path, {**CHAIN, "output": {"path": "whole.jsonl"}}, "whole.yaml")).code == 0
-    in_shards(write(tmp_path, {**CHAIN, "output": {"path": "out/rows.jsonl"}}, "parts.yaml"), 3)
-    assert synth("merge", tmp_path / "merged.jsonl", *(part(tmp_path, n, 3) for n in (1, 2, 3))).code == 0
-    assert (tmp_path / "merged.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    assert len(rows(tmp_path / "merged.jsonl")) > 14
 
 
 @pytest.mark.parametrize(

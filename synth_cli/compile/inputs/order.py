@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import pickle
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from hashlib import blake2b
 from itertools import islice
@@ -17,8 +17,8 @@ HEAP = 1000
 """So many rows are held at once where only the first few of the new order are wanted."""
 
 
-def shuffled(rows: Iterator[Row], seed: int, wanted: int | None = None) -> Iterator[Row]:
-    """All rows (or the first `wanted`) by hash(seed, 'shuffle', row id). The first one comes once all were read."""
+def placing(seed: int) -> Callable[[Row], bytes]:
+    """Where a row of the input stands in the new order: hash(seed, 'shuffle', row id)."""
     base = blake2b(f"{seed}\0shuffle\0".encode(), digest_size=16)
 
     def place(row: Row) -> bytes:
@@ -26,6 +26,12 @@ def shuffled(rows: Iterator[Row], seed: int, wanted: int | None = None) -> Itera
         digest.update(row.id)
         return digest.digest()
 
+    return place
+
+
+def shuffled(rows: Iterator[Row], seed: int, wanted: int | None = None) -> Iterator[Row]:
+    """All rows (or the first `wanted`) by their places. The first one comes once all were read."""
+    place = placing(seed)
     if wanted is not None and wanted <= HEAP:
         return iter(heapq.nsmallest(wanted, rows, key=place))
     return _spooled((place(row), row) for row in rows)
