@@ -7,10 +7,13 @@ import mimetypes
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
+from synth_cli.template import text
+
+Given = TypeVar("Given")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -34,6 +37,9 @@ def text_of(value: Any) -> str:
     try:
         return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
+        if type(value) in (int, dict, list):
+            # integers beyond 64 bits, which orjson refuses
+            return text(value)
         raise MessageError(
             f"a prompt must be text, not {type(value).__name__}; an image goes into a message part"
         ) from None
@@ -58,14 +64,14 @@ def _message(message: Any, position: int, folder: Path) -> Mapping[str, Any]:
     content = message.get("content")
     extra = {key: value for key, value in message.items() if key not in ("role", "content") and value is not None}
     if content is None and role == "assistant" and extra:
-        return {"role": role, "content": None, **extra}
+        return {"role": role, "content": None, **sendable(extra, f"message {position}")}
     if content is None and role in ("user", "system", "developer"):
         raise MessageError(f"message {position} ({role}) has no content")
     if isinstance(content, Sequence) and not isinstance(content, str | bytes):
         content = [_part(part, position, folder) for part in content]
     else:
         content = text_of(content)
-    return {"role": role, "content": content, **extra}
+    return {"role": role, "content": content, **sendable(extra, f"message {position}")}
 
 
 def _part(part: Any, position: int, folder: Path) -> Mapping[str, Any]:
@@ -78,6 +84,7 @@ def _part(part: Any, position: int, folder: Path) -> Mapping[str, Any]:
         return {"type": "text", "text": text_of(part.get("text"))}
     if kind in ("image", "file") and "source" in part:
         extra = {key: value for key, value in part.items() if key not in ("type", "source")}
+        sendable(extra, f"a part of message {position}")
         if kind == "image":
             source, url = part["source"], data_url(part["source"], folder)
             # a path may come from the data: no file but an image leaves the machine by it
@@ -90,8 +97,17 @@ def _part(part: Any, position: int, folder: Path) -> Mapping[str, Any]:
         raise MessageError(f"an {kind} part of message {position} has no source")
     if isinstance(kind, str) and kind in part:
         # a conversation that is already in a provider's shape: {type: image_url, image_url: {...}}
-        return part
+        return sendable(part, f"a part of message {position}")
     raise MessageError(f"a part of message {position} has the type {kind!r}; known: text, image, file")
+
+
+def sendable(said: Given, what: str) -> Given:
+    """What a row says of its request, if JSON can hold it; raises `MessageError`, as for integers beyond 64 bits."""
+    try:
+        orjson.dumps(said, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        raise MessageError(f"{what} cannot be sent: {error}") from None
+    return said
 
 
 def _file_name(source: Any) -> str:

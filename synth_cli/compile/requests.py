@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from synth_cli.compile.parts import MessageError, messages_of, text_of
+from synth_cli.compile.parts import MessageError, messages_of, sendable, text_of
 from synth_cli.compile.plan import StepPlan
 from synth_cli.compile.tools import tools_of
 from synth_cli.core.reply import Fault, FaultKind
@@ -162,7 +162,7 @@ def params_of(over: Any) -> Mapping[str, Any]:
             right = NOT_PARAMS[name]
             hint = f"; write {right}" if right != name else ""
             raise MessageError(f"the column {OVERRIDE} has '{name}', which is not a sampling parameter{hint}")
-    return {key: value for key, value in over.items() if value is not None}
+    return sendable({key: value for key, value in over.items() if value is not None}, f"the column {OVERRIDE}")
 
 
 def choice_of(value: Any) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from synth_cli.compile.parts import MessageError
+from synth_cli.compile.parts import MessageError, sendable
 
 Tool = Mapping[str, Any]
 
@@ -26,7 +26,7 @@ def tools_of(value: Any) -> tuple[Tool, ...] | None:
     for tool in value:
         if not is_tool(tool):
             raise MessageError("a function definition in tools has no name")
-    return tuple(wrapped(tool) for tool in value)
+    return tuple(wrapped(tool) for tool in sendable(value, "tools"))
 
 
 def is_tool(tool: Tool) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from synth_cli.outputs.candidate import Candidate, Draft, complaint
 from synth_cli.outputs.encode import key, lines, text
@@ -43,7 +42,8 @@ class Csv:
             self._draft.file.write(page.turn())
             for chunk in self._spool.chunks():
                 for line in chunk:
-                    row = orjson.loads(line)
+                    # orjson would read integers beyond 64 bits as floats
+                    row = json.loads(line)
                     writer.writerow([_cell(row.get(name)) for name in names])
                 self._draft.file.write(page.turn())
         candidate = self._draft.finish(self._rows)

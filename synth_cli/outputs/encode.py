@@ -25,7 +25,7 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
 
 
 class Tagged:
-    """Lines that remember bytes, dates and times, which JSON cannot tell from text.
+    """Lines that remember bytes, dates and times, which JSON cannot tell from text, and integers beyond 64 bits.
 
     The tag is any text that occurs in no row's keys.
     """
@@ -49,6 +49,8 @@ class Tagged:
             return {self._tag: ["datetime", value.isoformat()]}
         if isinstance(value, datetime.date):
             return {self._tag: ["date", value.isoformat()]}
+        if isinstance(value, int):
+            return {self._tag: ["int", str(value)]}
         return plain(value)
 
     def _untag(self, value: Any) -> Any:
@@ -60,13 +62,24 @@ class Tagged:
             kind, text = value[self._tag]
             if kind == "bytes":
                 return b64decode(text)
+            if kind == "int":
+                return int(text)
             return datetime.datetime.fromisoformat(text) if kind == "datetime" else datetime.date.fromisoformat(text)
         return {name: self._untag(item) for name, item in value.items()}
 
 
 def text(value: Any) -> str:
     """A value as JSON text, for a cell that has no other way to hold it."""
-    return orjson.dumps(value, default=plain).decode()
+    return readable(value, plain).decode()
+
+
+def readable(value: Any, default: Default, option: int = 0) -> bytes:
+    """A value as JSON, also where it holds what orjson refuses. `default` is for what JSON does not know."""
+    try:
+        return orjson.dumps(value, default, option)
+    except orjson.JSONEncodeError:
+        careful = _careful(value, lambda rare: plain(rare) if isinstance(rare, int) else default(rare))
+        return orjson.dumps(careful, default, option)
 
 
 def plain(value: Any) -> Any:
@@ -76,6 +89,8 @@ def plain(value: Any) -> Any:
             return b64encode(value).decode()
         case Mapping():
             return dict(value)
+        case int():
+            return orjson.Fragment(str(value))
         case Decimal():
             # keeps every digit, which a float would not
             return orjson.Fragment(str(value)) if value.is_finite() else None
@@ -144,7 +159,7 @@ def _careful(value: Any, default: Default) -> Any:
     if kind is list or kind is tuple:
         return [_careful(item, default) for item in value]
     if kind is int and value not in INT64:
-        return orjson.Fragment(str(value))
+        return default(value)
     try:
         orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATETIME)
     except orjson.JSONEncodeError:

@@ -17,7 +17,7 @@ from synth_cli.core.state import Invalid, Valid, Verdict
 from synth_cli.errors import UsageError
 from synth_cli.responses.grammar import Grammar
 from synth_cli.responses.repair import NotJsonError, json_of
-from synth_cli.responses.schema import Checker, shortened
+from synth_cli.responses.schema import Checker, InexactError, shortened
 from synth_cli.responses.view import reply_view
 from synth_cli.spec.backend import BackendParams
 from synth_cli.spec.model import Response, Step
@@ -130,7 +130,12 @@ def _by_schema(checker: Checker) -> Accept:
             if too_deep(value, inner):
                 return Invalid("schema", f"nested more than {DEEPEST} levels deep")
             wrong = checker.wrong(value)
-        return Valid(checker.mended(value)) if wrong is None else Invalid("schema", wrong)
+        if wrong is not None:
+            return Invalid("schema", wrong)
+        try:
+            return Valid(checker.mended(value))
+        except InexactError as error:
+            return Invalid("schema", str(error))
 
     return accept
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from synth_cli.core.plain import plain
+
 FENCED = re.compile(r"```[A-Za-z]*[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
 THOUGHTS = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 
@@ -61,5 +63,6 @@ def _mended(candidates: list[str], reason: str) -> Any:
         except Exception:  # noqa: BLE001 - a guess at what was meant may fail in any way; then it is no JSON
             continue
         if value:
-            return value
+            # numbers as they would have been read from sound JSON
+            return plain(value)
     raise NotJsonError(f"not JSON: {reason}")

@@ -15,6 +15,19 @@ Mend: TypeAlias = Callable[[Any], Any]
 SHOWN = 3
 """Problems of one answer that are told: a model mends what it is shown, and few read on."""
 LONGEST = 240
+EXACT = 2**53
+"""The whole numbers up to here are what they were written as, even where they were read as floats."""
+
+
+class InexactError(ValueError):
+    """A whole number that was read as a float, as those beyond 64 bits are: its digits are not known."""
+
+    def __init__(self, number: float) -> None:
+        super().__init__(f"a whole number must be written in digits and fit in 64 bits, unlike {number!r}")
+        self.path: list[str | int] = []
+
+    def __str__(self) -> str:
+        return f"{place(self.path)}: {super().__str__()}"
 
 
 class Checker:
@@ -42,7 +55,10 @@ class Checker:
         return "; ".join(found)
 
     def mended(self, value: Any) -> Any:
-        """A valid value with the schema's defaults put in, and 1.0 as 1 where it says integer; changes it in place."""
+        """A valid value with the schema's defaults put in, and 1.0 as 1 where it says integer; changes it in place.
+
+        Raises InexactError for an integer that is not known to the last digit.
+        """
         return value if self._mend is None else self._mend(value)
 
 
@@ -104,7 +120,11 @@ class _Mends:
 
 
 def _whole(value: Any) -> Any:
-    return int(value) if type(value) is float and value.is_integer() else value
+    if type(value) is not float or not value.is_integer():
+        return value
+    if abs(value) > EXACT:
+        raise InexactError(value)
+    return int(value)
 
 
 def _within(fields: list[tuple[str, Mend]], defaults: Mapping[str, Any], items: Mend | None) -> Mend:
@@ -115,9 +135,18 @@ def _within(fields: list[tuple[str, Mend]], defaults: Mapping[str, Any], items: 
                     value[name] = deepcopy(default)
             for name, inner in fields:
                 if name in value:
-                    value[name] = inner(value[name])
+                    _put(value, name, inner)
         elif type(value) is list and items is not None:
-            value[:] = [items(item) for item in value]
+            for at in range(len(value)):
+                _put(value, at, items)
         return value
 
     return mend
+
+
+def _put(whole: Any, at: str | int, mend: Mend) -> None:
+    try:
+        whole[at] = mend(whole[at])
+    except InexactError as error:
+        error.path.insert(0, at)
+        raise

@@ -12,6 +12,7 @@ from synth_cli.core.reply import Fault
 from synth_cli.core.request import Message
 from synth_cli.core.row import Context, Row, Sampled
 from synth_cli.core.state import Invalid
+from synth_cli.outputs.encode import readable
 from synth_cli.run.stage import EachStage, ModelStage
 from synth_cli.stores.ledger import SqliteLedger
 
@@ -60,7 +61,7 @@ class Failures:
             "messages": [_shortened(message) for message in messages],
             "attempts": attempts,
         }
-        self._file.write(orjson.dumps(line, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE))
+        self._file.write(readable(line, _plain, orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE))
 
 
 def requests_of(stage: ModelStage, sampled: Sampled) -> list[tuple[bytes, int]]:

@@ -19,6 +19,7 @@ from synth_cli.core.request import Request
 from synth_cli.core.row import Finished, Row, Sampled
 from synth_cli.engines.vllm.params import ParamError
 from synth_cli.errors import AuthError, SynthError, UsageError
+from synth_cli.outputs.encode import readable
 from synth_cli.outputs.formats import Formatter
 from synth_cli.outputs.turns import Dropped
 from synth_cli.providers.batches import batch_client
@@ -253,7 +254,7 @@ def as_json(looks: Sequence[Look]) -> bytes:
         }
         for one in looks
     ]
-    return orjson.dumps(said, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str)
+    return readable(said, str, orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
 
 
 def as_text(looks: Sequence[Look]) -> str:
@@ -280,5 +281,5 @@ def _text(one: Look) -> str:
     if one.fault:
         lines += ["", f"cannot be asked: {one.fault}" if one.output is None else f"failed: {one.fault}"]
     for row in one.output or ():
-        lines += ["", "→ " + orjson.dumps(row, option=orjson.OPT_INDENT_2, default=str).decode()]
+        lines += ["", "→ " + readable(row, str, orjson.OPT_INDENT_2).decode()]
     return "\n".join(lines) + "\n"

@@ -108,7 +108,7 @@ class Reading:
             self.problems.extend(problems)
             return tree
         try:
-            return _tree(json.loads(content), leaf.mark)
+            return _tree(json.loads(content, parse_int=yaml.scalar), leaf.mark)
         except json.JSONDecodeError as error:
             mark = Mark(shown, error.lineno, error.colno)
             raise SpecError([mark.problem(f"this is not JSON: {error.msg}")]) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import orjson
 from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError
 
 
@@ -36,9 +37,14 @@ def model_schema(reference: str, folder: Path) -> dict[str, Any]:
     if not isinstance(model, type) or not issubclass(model, BaseModel):
         raise ModelImportError(f"'{reference}' is not a Pydantic model", "derive the class from pydantic.BaseModel")
     try:
-        return model.model_json_schema()
+        schema = model.model_json_schema()
+        orjson.dumps(schema)
+    except TypeError as error:
+        # an integer beyond 64 bits, as a bound or a default
+        raise ModelImportError(f"the JSON Schema of '{reference}' cannot be sent: {error}") from error
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         raise ModelImportError(f"'{reference}' has no JSON Schema: {error.message}") from error
+    return schema
 
 
 def _module(name: str, folder: Path) -> ModuleType:

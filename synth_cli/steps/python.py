@@ -79,7 +79,11 @@ class Python:
         odd = [name for name in made if not isinstance(name, str)]
         if odd:
             raise self._wrong(f"gave a column named {odd[0]!r}, not a text, in row {place}", "name columns by texts")
-        values = plain(made)
+        try:
+            values = plain(made)
+        except ValueError as error:
+            # an integer of more digits than Python writes
+            raise self._wrong(f"gave row {place}, which cannot be kept: {error}", "make it a text") from error
         assert isinstance(values, dict)
         return values
 

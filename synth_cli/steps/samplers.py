@@ -18,7 +18,7 @@ from statistics import NormalDist
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from synth_cli.core.plain import plain
+from synth_cli.core.plain import plain, whole
 from synth_cli.core.row import Row
 from synth_cli.errors import UsageError
 from synth_cli.steps.people import Person
@@ -72,7 +72,7 @@ def gaussian(arguments: Any) -> Draw:
         low, high = _whole_bounds(low, high)
     if stddev == 0:
         fixed = min(max(mean, low), high)
-        return lambda _: round(fixed) if integer else fixed
+        return lambda _: whole(round(fixed)) if integer else fixed
     normal = NormalDist(mean, stddev)
     # rounding reaches half beyond each whole bound
     first, last = normal.cdf(low - integer * 0.5), normal.cdf(high + integer * 0.5)
@@ -85,7 +85,7 @@ def gaussian(arguments: Any) -> Draw:
         return min(max(value, low), high)
 
     if integer:
-        return lambda chance: int(draw(chance))
+        return lambda chance: whole(int(draw(chance)))
     return draw
 
 
@@ -96,7 +96,7 @@ def uniform(arguments: Any) -> Draw:
     if _flag(given):
         first, last = _whole_bounds(low, high)
         start, count = int(first), int(last) - int(first) + 1
-        return lambda chance: start + int.from_bytes(chance, "big") % count
+        return lambda chance: whole(start + int.from_bytes(chance, "big") % count)
     span = high - low
     return lambda chance: low + unit(chance) * span
 

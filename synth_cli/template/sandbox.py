@@ -18,7 +18,9 @@ from synth_cli.template.filters import FILTERS
 from synth_cli.template.text import text
 
 MOST_ITEMS = 10_000_000
-"""Longest text or list that `*` may make, and most bits of a number that `**` may."""
+"""Longest text or list that `*` may make."""
+MOST_BITS = 14_000
+"""Of a number that `*` and `**` may make: Python writes no more than 4300 digits."""
 SHOWN = 12
 DATA = frozenset(
     {"builtins", "collections", "datetime", "decimal", "fractions", "uuid", "zoneinfo", "jinja2", "markupsafe"}
@@ -109,6 +111,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
                     and len(many) * times > MOST_ITEMS
                 ):
                     raise SecurityError(f"repeating {len(many)} items {times} times makes too many")
-        elif isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > MOST_ITEMS:
-            raise SecurityError("the power is too large a number")
+        if isinstance(left, int) and isinstance(right, int):
+            bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
+            if bits > MOST_BITS:
+                raise SecurityError(f"the {'power' if operator == '**' else 'product'} is too large a number")
         return super().call_binop(context, operator, left, right)

@@ -97,7 +97,7 @@ def plain(value: Any) -> Any:
 def to_json(value: Any, *, indent: int = 0) -> str:
     """Compact JSON without escapes of letters; raises TemplateError for what JSON cannot say."""
     if indent not in (0, 2):
-        return json.dumps(orjson.loads(to_json(value)), indent=indent, ensure_ascii=False)
+        return json.dumps(json.loads(to_json(value)), indent=indent, ensure_ascii=False)
     option = orjson.OPT_INDENT_2 if indent else 0
     try:
         return orjson.dumps(value, default=_as_json, option=option).decode()

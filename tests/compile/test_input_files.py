@@ -415,3 +415,11 @@ def test_a_web_server_that_sends_only_whole_files_will_do(tmp_path: Path) -> Non
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         pass
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.json"])
+def test_a_number_of_more_digits_than_python_reads_is_said(tmp_path: Path, name: str) -> None:
+    """With its line, as what it is."""
+    (tmp_path / name).write_text('{"n": ' + "9" * 5000 + "}")
+    with pytest.raises(UsageError, match=rf"{name}:1: .*4300 digits"):
+        values(tmp_path, path=name)

@@ -192,3 +192,10 @@ def test_a_row_that_cannot_be_drawn_is_named() -> None:
         values(HERE, rows=[{"m": 1}, {"m": "b"}], columns={"x": {"gaussian": {"mean": "{{ m }}"}}})
     with pytest.raises(UsageError, match=r"^input\.columns\.x: row 0 cannot be drawn: .*nosuch"):
         values(HERE, rows=[{"m": 1}], columns={"x": "{{ nosuch }}"})
+
+
+def test_integers_beyond_64_bits_are_floats() -> None:
+    """As those of files are: a row of the input is always JSON."""
+    for node in ({"uniform": {"min": 1e30, "max": 1e31}}, {"gaussian": {"mean": 1e30, "stddev": 0}}):
+        (sampler, arguments), *_ = node.items()
+        assert all(isinstance(value, float) for value in drawn({sampler: {**arguments, "integer": True}}, count=9))

@@ -269,3 +269,17 @@ def test_full_disk(tmp_path: Path) -> None:
     with pytest.raises(SetupError) as caught:
         sink("out/x.jsonl", tmp_path / "file" / "run")
     assert str(caught.value) == "cannot write x.jsonl: Not a directory"
+
+
+def test_integers_beyond_64_bits_keep_their_digits(tmp_path: Path) -> None:
+    """In Parquet as text, as no type of its holds them."""
+    rows: list[dict[str, Any]] = [{"n": 1, "all": [2**70]}, {"n": 10**30 + 1, "all": [-(2**70)]}]
+    page = written(tmp_path, "a.csv", rows)
+    assert page.read_text() == (
+        "n,all\n1,[1180591620717411303424]\n1000000000000000000000000000001,[-1180591620717411303424]\n"
+    )
+    page.unlink()
+    assert table(written(tmp_path, "a.parquet", rows))[1] == [
+        {"n": "1", "all": [str(2**70)]},
+        {"n": str(10**30 + 1), "all": [str(-(2**70))]},
+    ]

@@ -227,3 +227,22 @@ def test_a_check_with_bad_syntax_stops_at_once() -> None:
     """It is the spec's trouble, not the row's."""
     with pytest.raises(TemplateSyntaxError):
         judged("x", response={"check": "response >"})
+
+
+WHOLE = {"type": "object", "properties": {"all": {"type": "array", "items": {"type": "integer"}}}}
+
+
+@pytest.mark.parametrize("number", ["97807709791755313107270270947279176774", "1e18", "123456789012345678.0", "-1e300"])
+@pytest.mark.parametrize("text", ['{"all": [1, %s]}', "{'all': [1, %s],}"])
+def test_an_integer_of_which_digits_were_lost_is_invalid(number: str, text: str) -> None:
+    """Beyond 64 bits, or beyond 2**53 as a float, nobody knows its digits any more: none are made up."""
+    verdict = judged(text % number, WHOLE)
+    assert reason(verdict) == (
+        f"all[1]: a whole number must be written in digits and fit in 64 bits, unlike {float(number)!r}"
+    )
+
+
+@pytest.mark.parametrize("number", [-(2**63), 2**53 + 1, 2**64 - 1])
+def test_an_integer_of_64_bits_keeps_its_digits(number: int) -> None:
+    """As far as they are written in digits."""
+    assert judged(f'{{"all": [{number}, -9007199254740992.0]}}', WHOLE) == Valid({"all": [number, -(2**53)]})

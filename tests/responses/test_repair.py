@@ -30,3 +30,9 @@ def test_prose_and_empty_guesses_are_not_json(text: str) -> None:
     """A repair that comes to nothing is no answer."""
     with pytest.raises(NotJsonError):
         json_of(text)
+
+
+def test_numbers_are_read_as_those_of_sound_json() -> None:
+    """An integer beyond 64 bits is a float, however the rest was misspelt."""
+    assert json_of(f"{{'a': [{10**30}],}}") == json_of(f'{{"a": [{10**30}]}}') == {"a": [1e30]}
+    assert isinstance(json_of(f"{{'a': [{10**30}],}}")["a"][0], float)

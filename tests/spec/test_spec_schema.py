@@ -187,3 +187,11 @@ def test_equal_module_names_in_two_folders(tmp_path: Path) -> None:
         (folder / "same.py").write_text(f"from pydantic import BaseModel\nclass M(BaseModel):\n    {name}: int\n")
         fields += fields_of(schema_of({"python": "same:M"}, folder=folder))
     assert fields == ["first", "second"]
+
+
+def test_a_pydantic_model_with_a_number_beyond_64_bits_is_refused(tmp_path: Path) -> None:
+    """No request could hold its schema."""
+    (tmp_path / "big.py").write_text("from pydantic import BaseModel\nclass M(BaseModel):\n    n: int = 2**70\n")
+    assert wrong({"python": "big.py:M"}, tmp_path) == [
+        (("python",), "the JSON Schema of 'big.py:M' cannot be sent: Integer exceeds 64-bit range")
+    ]

@@ -92,3 +92,12 @@ def test_not_a_mapping(tmp_path: Path) -> None:
     assert problems(tmp_path, "hello\n") == [
         "job.yaml:1:1: a spec is a mapping, not a single value; it begins with 'version: 1'"
     ]
+
+
+def test_an_integer_of_a_json_file_that_exceeds_64_bits_is_text(tmp_path: Path) -> None:
+    """As it is in YAML: an identifier keeps its digits."""
+    text = SMALL + "tools: file://tools.json\n"
+    for number, read in ((7, 7), (-(2**63), -(2**63)), (10**30, str(10**30))):
+        assert loaded(tmp_path, text, tools_json=f'[{{"name": "f", "n": {number}}}]').spec.tools == [
+            {"name": "f", "n": read}
+        ]

@@ -185,3 +185,9 @@ def test_modules_beside_the_file_can_be_imported(tmp_path: Path) -> None:
     (tmp_path / "beside_the_step.py").write_text("N = 3\n")
     code = "def made(rows):\n    import beside_the_step\n    yield {'n': beside_the_step.N}\n"
     assert values(through(tmp_path, code, iter(()))) == [{"n": 3}]
+
+
+def test_a_number_of_more_digits_than_python_writes_is_said(tmp_path: Path) -> None:
+    """Nothing could keep such a row."""
+    with pytest.raises(UsageError, match=r"gave row 0, which cannot be kept: .*4300 digits"):
+        through(tmp_path, "def made(rows):\n    yield {'n': 2**20000}\n", iter(()))

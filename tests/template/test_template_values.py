@@ -96,6 +96,7 @@ def test_json_of_unusual_values() -> None:
         'x{"n":1180591620717411303424,"1":"<b>","d":"2020-01-02","p":1.5,"s":[1,2]}'
     )
     assert rendered("{{ {'a': [1]} | tojson(indent=2) }}") == '{\n  "a": [\n    1\n  ]\n}'
+    assert rendered("{{ [2 ** 70] | tojson(4) }}") == "[\n    1180591620717411303424\n]"
 
 
 @pytest.mark.parametrize("value", [b"\x00", object(), len])

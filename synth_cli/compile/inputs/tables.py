@@ -145,6 +145,13 @@ def _lenient(line: bytes, place: str, *, first: bool) -> Any:
         else:
             hint = f"mend or remove the line, which begins {_beginning(line)}"
         raise UsageError(f"{place}:{error.colno}: not valid JSON: {error.msg}", hint=hint) from None
+    except ValueError as error:
+        raise _too_long(place, error) from None
+
+
+def _too_long(place: str, error: ValueError) -> UsageError:
+    """An integer of more digits than Python reads."""
+    return UsageError(f"{place}: {error}", hint="write such a number as a text")
 
 
 def _not_object(value: Any, place: str, *, first: bool = False) -> NoReturn:
@@ -216,6 +223,8 @@ class _Text:
                 line = self._line + self._rest.count("\n", self._at, error.pos)
                 hint = "mend the file, or write one object per line and name it .jsonl"
                 raise UsageError(f"{self.file.path}:{line}: not valid JSON: {error.msg}", hint=hint) from None
+            except ValueError as error:
+                raise _too_long(self.place, error) from None
             if end == len(self._rest) and self._more():
                 # a number or a word at the very end may be the beginning of a longer one
                 continue
