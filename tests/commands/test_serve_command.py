@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from command_line import synth, write
 
 from synth_cli.cli.serve import ASKED_WITH
+from synth_cli.run.hardware import installed
 
 SPEC: dict[str, Any] = {
     "engine": "vllm",
@@ -18,9 +18,7 @@ SPEC: dict[str, Any] = {
     "prompt": "Tell a story.",
 }
 SERVER = ["-m", "vllm.entrypoints.openai.api_server"]
-FOUND = find_spec("vllm")
-MISSING = FOUND is None or FOUND.origin is None
-"""A folder of that name beside these tests is no vLLM."""
+MISSING = not installed("vllm")
 
 
 def printed(path: Path, *options: object) -> tuple[list[str], str]:

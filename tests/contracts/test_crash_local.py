@@ -21,7 +21,7 @@ import synth_cli.run.wire
 from synth_cli.core.events import RoundClosed
 from synth_cli.core.ports import Exchange, WorkerLostError
 from synth_cli.core.reply import Answer, Fault, FaultKind
-from synth_cli.core.request import Request
+from synth_cli.core.request import STRIDE, Request
 from synth_cli.engines.crew import Hired, Say
 from synth_cli.engines.vllm.settings import ModelSettings
 from synth_cli.providers.openai import read_chat
@@ -79,8 +79,8 @@ class Unreliable:
 
 
 def name_of(request: Request) -> str:
-    """The row and the seed, which tells its samples apart."""
-    return f"{request.messages[-1]['content']}/{request.seed}"
+    """The row and the seed, which tells its samples apart; a re-ask counts on from it by strides."""
+    return f"{request.messages[-1]['content']}/{None if request.seed is None else request.seed % STRIDE}"
 
 
 def job(folder: Path) -> Path:

