@@ -18,6 +18,10 @@ PAUSE: Final = 2.0
 """Seconds after a start that failed; twice as long each time. A GPU gives memory back some time after its process."""
 
 
+class NowhereError(WorkerLostError):
+    """There is no place any more where a worker could be started."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hired:
     """A worker that can be asked, and how many requests it takes at once."""
@@ -29,7 +33,7 @@ class Hired:
 Say: TypeAlias = Callable[[str], None]
 Start: TypeAlias = Callable[[Say], Awaitable[Hired]]
 """Starts a worker and says in a few words how far that is. May wait as long as there is no place for the worker.
-Raises `SynthError`, or `WorkerLostError` where the worker died on the way."""
+Raises `SynthError`, or `WorkerLostError` where the worker died on the way; after `NowhereError` nobody tries again."""
 
 
 class Seat:
@@ -70,6 +74,7 @@ class Crew:
         self._news = asyncio.Event()
         self._filling: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
+        self._nowhere: Fault | None = None
         self._opened = False
 
     async def open(self) -> None:
@@ -117,6 +122,8 @@ class Crew:
     @property
     def given_up(self) -> Fault | None:
         """Why no worker will come any more."""
+        if self._nowhere is not None:
+            return None if self.at_work else self._nowhere
         if not all(seat.given_up for seat in self.seats):
             return None
         last = self.seats[-1].trouble
@@ -177,10 +184,11 @@ class Crew:
                 if not self._opened:
                     raise _unopened(error) from error
                 seat.barren += 1
-                seat.trouble = (
-                    error.fault if isinstance(error, WorkerLostError) else Fault(FaultKind.LOST, error.message)
-                )
+                seat.trouble = _why(error)
                 self._log(f"a worker could not be started: {seat.trouble.message}")
+                if isinstance(error, NowhereError):
+                    self._nowhere = error.fault
+                    return
                 await asyncio.sleep(PAUSE * 2 ** (seat.barren - 1))
             else:
                 seat.said = ""

@@ -25,7 +25,7 @@ async def spread(
     place: Endpoint, wanted: Distributed, environ: Mapping[str, str], leave: AsyncExitStack, log: Say
 ) -> Client:
     """A client that asks through the workers; what `leave` is given ends them. Raises SynthError."""
-    cluster = await Cluster.join(wanted.address, needed_for="backend_params.distributed")
+    cluster = await Cluster.join(wanted.address, needed_for="backend_params.distributed", log=log)
     leave.push_async_callback(cluster.leave)
     make = partial(asking, place, proxies(environ))
     spreading = SpreadClient([start_on(cluster, make, cluster.need(0), read)] * wanted.workers, log=log)

@@ -76,7 +76,7 @@ async def on_cluster(settings: ModelSettings, params: BackendParams, leave: Asyn
     wanted = params.distributed or Distributed(workers=params.data_parallel_size)
     what = "backend_params.data_parallel_size" if params.distributed is None else "backend_params.distributed"
     say("starting Ray" if wanted.address is None else f"connecting to Ray at {wanted.address}")
-    cluster = await Cluster.join(wanted.address, needed_for=what)
+    cluster = await Cluster.join(wanted.address, needed_for=what, log=say)
     leave.push_async_callback(cluster.leave)
     need = cluster.need(gpus_of(settings, wanted, cluster.gpus()))
     cluster.check(need, wanted.workers)

@@ -43,7 +43,7 @@ def nodes() -> Iterator[Any]:
 
 def on(nodes: Any, main: Callable[[Cluster], Coroutine[Any, Any, T]]) -> T:
     async def scenario() -> T:
-        cluster = await Cluster.join(nodes.address, needed_for="this test")
+        cluster = await Cluster.join(nodes.address, needed_for="this test", log=lambda words: None)
         try:
             return await main(cluster)
         finally:

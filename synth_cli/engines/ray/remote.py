@@ -88,15 +88,20 @@ class RemoteWorker:
         """Hands answers to those who wait for them, until the actor ends."""
         exceptions = self._cluster.ray.exceptions
         try:
-            while self._lost is None:
-                outcomes: list[Outcome] = await self._actor.get.remote()
-                for number, outcome in outcomes:
-                    self._arrived(number, outcome)
+            await self._cluster.while_there(self._received())
+        except WorkerLostError as lost:
+            self._end(lost)
         except exceptions.RayTaskError as error:
             # a mistake in the worker's code, which is no row's trouble
             self._end(error)
         except exceptions.RayError as error:
             self._end(WorkerLostError(death(error)))
+
+    async def _received(self) -> None:
+        while self._lost is None:
+            outcomes: list[Outcome] = await self._actor.get.remote()
+            for number, outcome in outcomes:
+                self._arrived(number, outcome)
 
     def _arrived(self, number: int, outcome: tuple[Exchange, ...] | Fault) -> None:
         if isinstance(outcome, Fault):
@@ -124,6 +129,9 @@ def start_on(cluster: Cluster, make: Make, need: Need, read: Read, *, tell: Say 
     """Starts a worker in an actor of its own, as soon as the cluster has a place for it."""
 
     async def start(say: Say) -> Hired:
+        return await cluster.while_there(started(say))
+
+    async def started(say: Say) -> Hired:
         ray = cluster.ray
         place = f"{need.gpus:g} GPUs" if need.gpus else f"{need.cpus:g} CPUs"
         say(f"waiting for a place on the cluster ({place} a worker)")
@@ -211,6 +219,8 @@ async def _started(actor: Any, say: Say, tell: Say) -> int:
 
 def dismiss(cluster: Cluster, actor: Any, group: Any) -> None:
     """Ends an actor, if it is not gone already, and gives back its place."""
+    if cluster.gone:
+        return
     with suppress(cluster.ray.exceptions.RayError):
         if actor is not None:
             cluster.ray.kill(actor)
