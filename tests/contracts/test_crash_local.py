@@ -140,8 +140,9 @@ def test_workers_that_die_cost_no_row(tmp_path: Path, monkeypatch: pytest.Monkey
     assert {prompt: len(errors) for prompt, errors in by_prompt.items()} == {"row 4": 1, "row 6": 2, "row 7": 2}
     assert by_prompt["row 7"] == [f"{killed}: the worker died"] * 2
     assert by_prompt["row 6"] == ["context length: too long"] * 2
-    # the first start, one after the death of row 2, and three after those of row 7
-    assert machine.starts == 5
+    # the first start, one after the death of row 2, and three after those of row 7, or four where the room at the
+    # worker parted its two samples
+    assert machine.starts in (5, 6)
 
 
 def test_a_run_over_workers_may_die_after_any_fact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
