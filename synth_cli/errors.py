@@ -97,3 +97,10 @@ class Interrupted(SynthError):
     def __init__(self, message: str, *, signum: int, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.exit_code = 128 + signum
+
+
+def alone(several: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What to raise in place of a group: its only error, or the first where all say what ends the run."""
+    errors = several.exceptions
+    once = len(errors) == 1 or all(isinstance(error, SynthError) for error in errors)
+    return errors[0] if once else several

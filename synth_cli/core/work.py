@@ -145,7 +145,7 @@ class StepWork:
         else:
             assert exchange.fault is not None
             self._faulted(task, exchange, exchange.fault, now=now, at=at, latency=latency)
-        self._out(exchange.fault, now)
+        self._outage(exchange.fault, now)
         tried = self._settled - self.tally.rate_limited - self.tally.lost
         hopeless = tried >= self._rules.hopeless_after
         if hopeless and not self.tally.answered and self._shift.ending is None:
@@ -154,7 +154,7 @@ class StepWork:
                 Ending("hopeless", f"none of the first {self._settled} attempts succeeded; {times} times: {cause}")
             )
 
-    def _out(self, fault: Fault | None, now: float) -> None:
+    def _outage(self, fault: Fault | None, now: float) -> None:
         """Ends the run where no server has been reached for long."""
         if fault is None or fault.kind is not FaultKind.UNREACHABLE:
             self._unreached_since = None

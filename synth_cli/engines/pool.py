@@ -15,7 +15,7 @@ from synth_cli.core.pacing import Estimate
 from synth_cli.core.ports import Client, Done, Exchange, Record, Task, Wait, Work
 from synth_cli.core.reply import Fault
 from synth_cli.engines.throttle import Throttle
-from synth_cli.errors import SynthError
+from synth_cli.errors import alone
 
 TICK: Final = 0.05
 """Seconds at most between an outcome and its commit, and between `Work.stop` and an idle worker's notice of it."""
@@ -76,10 +76,8 @@ class Pool:
             async with asyncio.TaskGroup() as group:
                 await self._tend(group)
         except BaseExceptionGroup as several:
-            # what ends a run ends all that is in flight, and is said once
-            if len(several.exceptions) > 1 and not all(isinstance(one, SynthError) for one in several.exceptions):
-                raise
-            raise several.exceptions[0] from several.exceptions[0].__cause__
+            error = alone(several)
+            raise error from error.__cause__
         finally:
             for task in (*self._open.values(), *self._held):
                 self._work.release(task)

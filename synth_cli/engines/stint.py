@@ -18,6 +18,7 @@ from synth_cli.core.request import Request
 from synth_cli.engines.crew import Crew, Hired, Seat
 from synth_cli.engines.joining import Joined
 from synth_cli.engines.suspects import Suspects
+from synth_cli.errors import alone
 
 TICK: Final = 0.05
 """Seconds at most between an outcome and its commit, and between `Work.stop` and an idle engine's notice of it."""
@@ -92,9 +93,8 @@ class Stint:
                 self._group = group
                 await self._tend()
         except BaseExceptionGroup as several:
-            if len(several.exceptions) > 1:
-                raise
-            raise several.exceptions[0] from several.exceptions[0].__cause__
+            error = alone(several)
+            raise error from error.__cause__
         finally:
             for task in self._back():
                 self._work.release(task)

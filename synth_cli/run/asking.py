@@ -14,7 +14,7 @@ from synth_cli.core.events import Reserved
 from synth_cli.core.ports import Progress, StepProgress
 from synth_cli.core.shift import Ending, Shift, Tally, total
 from synth_cli.engines.recording import GroupRecord
-from synth_cli.errors import Interrupted
+from synth_cli.errors import Interrupted, alone
 from synth_cli.outputs.formats import Formatter
 from synth_cli.report.live import Display
 from synth_cli.run.again import again
@@ -205,9 +205,8 @@ class Asking:
             for _ in () if chosen else flow.scan():
                 await asyncio.sleep(0)
         except BaseExceptionGroup as several:
-            if len(several.exceptions) > 1:
-                raise
-            raise several.exceptions[0] from several.exceptions[0].__cause__
+            error = alone(several)
+            raise error from error.__cause__
         finally:
             self._record.flush()
             for lane in chosen:

@@ -103,8 +103,8 @@ def _distinct(out: str, paths: Sequence[str], here: Path) -> None:
 
 
 def _typed(out: str, paths: Sequence[str]) -> None:
-    for path in paths if suffix_of(out) != ".csv" else ():
-        if suffix_of(path) == ".csv":
+    for path in paths:
+        if suffix_of(path) == ".csv" and suffix_of(out) != ".csv":
             raise UsageError(
                 f"{path}: CSV has no types, so numbers and lists would be texts in {out}",
                 hint="merge it into a .csv, or give output.path a .jsonl or .parquet and run the shards again",

@@ -61,6 +61,7 @@ async def fill(desk: Desk, source: Source, room: Room) -> Bundle | None:
                 more = _some(desk, source, bundle, file, clock())
                 await asyncio.sleep(0)
     except BaseException:
+        # cancelled, too: half a file is no batch
         bundle.path.unlink(missing_ok=True)
         raise
     if bundle.ids:

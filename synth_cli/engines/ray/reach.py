@@ -43,7 +43,7 @@ async def aside(call: Callable[[], T]) -> T:
     def answer() -> None:
         try:
             outcome.set_result(call())
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 - whoever waits raises it; the thread goes on
             outcome.set_exception(error)
 
     _thread()

@@ -149,14 +149,12 @@ def start_on(cluster: Cluster, make: Make, need: Need, read: Read, *, tell: Say 
                 .remote(make)
             )
             room = await _started(actor, say, tell)
-        except ray.exceptions.RayTaskError:
+        except BaseException as error:
+            # also where the waiting for it is given up: nobody else knows of the actor
             dismiss(cluster, actor, group)
-            raise
-        except ray.exceptions.RayError as error:
-            dismiss(cluster, actor, group)
-            raise WorkerLostError(death(error)) from error
-        except BaseException:
-            dismiss(cluster, actor, group)
+            exceptions = ray.exceptions
+            if isinstance(error, exceptions.RayError) and not isinstance(error, exceptions.RayTaskError):
+                raise WorkerLostError(death(error)) from error
             raise
         return Hired(RemoteWorker(cluster, actor, group, room, read), room)
 
@@ -180,6 +178,7 @@ async def _placed(cluster: Cluster, need: Need) -> tuple[Any, Any]:
     try:
         await _outcome(group.ready())
     except BaseException:
+        # given up while it waits, too: the place would stay taken
         dismiss(cluster, None, group)
         raise
     strategy = PlacementGroupSchedulingStrategy(

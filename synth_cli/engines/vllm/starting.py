@@ -187,7 +187,7 @@ def _lora(settings: ModelSettings) -> dict[str, Any]:
 
 def refusal(error: Exception, launch: Launch) -> SetupError:
     """Why the engine did not start. Its processes write the cause to the log, and we are told only that they ended."""
-    # each process repeats that another one failed: the first cause below those is why
+    # each process that waits for another repeats only that this failed: the last of the other causes is why
     found = (CAUSE.search(line) for line in launch.text().splitlines())
     causes = [cause for cause in found if cause is not None and not _repeats(cause[2])]
     told = str(error).strip() or type(error).__name__
